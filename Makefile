@@ -1,0 +1,39 @@
+# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv the first time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint install clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## Rank real manuscripts through an embedded Valkey and a CPU worker
+	@$(BIN)/xuankan demo
+
+test: lint ## Lint, check types and imports, run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check producer worker tests
+	$(BIN)/ruff format --check producer worker tests
+	$(BIN)/pyright --warnings
+	$(BIN)/lint-imports
+
+install: $(VENV)/.dev ## Set up everything that developing needs, pre-commit hooks included
+	$(BIN)/pre-commit install
+
+$(VENV)/.python:
+	@deploy/make-venv "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+clean: ## Remove .venv and every cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

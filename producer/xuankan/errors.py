@@ -1,0 +1,121 @@
+"""Every error that Xuankan raises on purpose.
+
+XuankanError
+├── InputError (ValueError)        what the caller passed; nothing was enqueued
+│   ├── ManuscriptError            a title, abstract or keyword that cannot be ranked
+│   ├── FilterError                a filter that makes no sense or leaves no journal
+│   └── UnknownJournal             a journal that the catalogue does not hold
+├── ProtocolError                  bytes that are not a message of this protocol
+│   └── UnsupportedVersion         a message of another protocol version
+├── RequestError                   a request that was accepted and ended without a ranking
+│   ├── RequestInvalid             the worker refused it (`code` says why)
+│   │   └── RequestIncompatible    its tokenizer, template or catalogue is not the worker's
+│   ├── RequestExpired             its deadline passed first
+│   ├── RequestCancelled           it was cancelled
+│   └── RequestFailed              the worker could not score it
+├── WaitTimeout (TimeoutError)     no result yet: the request is still queued or running
+├── ResultUnknown (LookupError)    no such request, or its result's lifetime is over
+├── ServerUnavailable (ConnectionError)  the Redis/Valkey server cannot be reached or refuses
+├── CatalogueError                 a catalogue or journal table that cannot be read or is inconsistent
+├── ReleaseError                   a model release that cannot be read or does not fit
+└── EngineError                    an engine that failed
+    └── EngineUnavailable          an engine that cannot run here (library, file or device missing)
+"""
+
+from __future__ import annotations
+
+
+class XuankanError(Exception):
+    """The root: catch this to catch everything that Xuankan raises on purpose."""
+
+
+class InputError(XuankanError, ValueError):
+    """What the caller passed cannot be used. `field` names it; nothing was enqueued."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class ManuscriptError(InputError):
+    """A title, abstract or keyword that cannot be ranked."""
+
+
+class FilterError(InputError):
+    """A filter that makes no sense, or filters that leave no journal."""
+
+
+class UnknownJournal(InputError, LookupError):
+    """A journal that the catalogue does not hold."""
+
+
+class ProtocolError(XuankanError):
+    """Bytes that are not a message of this protocol. `field` is the offending field, or `message`."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class UnsupportedVersion(ProtocolError):
+    """A message of a protocol version that this build does not speak."""
+
+
+class RequestError(XuankanError):
+    """A request that was accepted and ended without a ranking.
+
+    `request_id` is the request, `code` a stable word for programs (docs/protocol.md lists them).
+    """
+
+    def __init__(self, request_id: str, code: str, message: str) -> None:
+        super().__init__(f"request {request_id}: {message} [{code}]")
+        self.request_id = request_id
+        self.code = code
+
+
+class RequestInvalid(RequestError):
+    """The worker refused the request; sending it again unchanged cannot succeed."""
+
+
+class RequestIncompatible(RequestInvalid):
+    """The request was made for another tokenizer, template or catalogue than the worker's."""
+
+
+class RequestExpired(RequestError):
+    """The request's deadline passed before it was scored."""
+
+
+class RequestCancelled(RequestError):
+    """The request was cancelled before it was scored."""
+
+
+class RequestFailed(RequestError):
+    """The worker could not score the request; it may succeed if sent again under a new id."""
+
+
+class WaitTimeout(XuankanError, TimeoutError):
+    """No result within the wait. The request is still queued or running: wait again, or cancel it."""
+
+
+class ResultUnknown(XuankanError, LookupError):
+    """No request of this id is queued, and no result of it is kept."""
+
+
+class ServerUnavailable(XuankanError, ConnectionError):
+    """The Redis/Valkey server cannot be reached, or refuses to serve."""
+
+
+class CatalogueError(XuankanError):
+    """A catalogue or journal table that cannot be read or is inconsistent."""
+
+
+class ReleaseError(XuankanError):
+    """A model release that cannot be read, is damaged, or does not fit this worker."""
+
+
+class EngineError(XuankanError):
+    """An engine that failed to load a model or to score a batch."""
+
+
+class EngineUnavailable(EngineError):
+    """An engine that cannot run here: a library, a file or a device is missing."""

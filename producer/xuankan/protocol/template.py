@@ -1,0 +1,148 @@
+"""The template: how texts become the tokens of a pair, `[CLS] manuscript [SEP] profile [SEP]`.
+
+Producer and worker must agree on it to the byte; its fingerprint travels with every request.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from xuankan.errors import ReleaseError
+
+SPECIAL_TOKENS = 3
+"""`[CLS]` and two `[SEP]` of each pair."""
+_LAYOUT = "[CLS] title. keywords. abstract [SEP] profile [SEP]"
+
+
+class Encoded(NamedTuple):
+    """Token ids, int32 [T], cut to the template's budget, and how many tokens the whole text had."""
+
+    ids: NDArray[np.int32]
+    total: int
+
+
+@dataclass(frozen=True)
+class Template:
+    """A tokenizer and the token budgets of the two halves of a pair.
+
+    Attributes:
+        tokenizer: the fast tokenizer; thread-safe.
+        max_manuscript_tokens, max_profile_tokens: longer texts are cut at their end.
+        fingerprint: hash of the tokenizer, the layout and the budgets, 16 hexadecimal digits.
+    """
+
+    tokenizer: Tokenizer
+    max_manuscript_tokens: int
+    max_profile_tokens: int
+    fingerprint: str
+
+    @classmethod
+    def load(cls, directory: Path) -> Template:
+        """Load `tokenizer.json` and `template.json` from a directory.
+
+        Raises:
+            ReleaseError: a file is missing or is not what it should be.
+        """
+        try:
+            tokenizer_json = (directory / "tokenizer.json").read_bytes()
+            budgets = json.loads((directory / "template.json").read_bytes())
+            return cls.build(
+                tokenizer_json, int(budgets["max_manuscript_tokens"]), int(budgets["max_profile_tokens"])
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReleaseError(
+                f"{directory} has no usable tokenizer.json and template.json: {error}"
+            ) from error
+
+    @classmethod
+    @functools.cache
+    def default(cls) -> Template:
+        """The template of the default model, which the package carries."""
+        return cls.load(Path(str(files("xuankan") / "data" / "template")))
+
+    @classmethod
+    def build(cls, tokenizer_json: bytes, max_manuscript_tokens: int, max_profile_tokens: int) -> Template:
+        """Make a template from a tokenizer's JSON and the budgets.
+
+        Raises:
+            ValueError: the JSON is no tokenizer, or a special token is missing.
+        """
+        try:
+            tokenizer = Tokenizer.from_str(tokenizer_json.decode())
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise ValueError(f"not a tokenizer: {error}") from error
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        digest = hashlib.sha256(tokenizer_json)
+        digest.update(json.dumps([_LAYOUT, max_manuscript_tokens, max_profile_tokens]).encode())
+        fingerprint = digest.hexdigest()[:16]
+        template = cls(tokenizer, max_manuscript_tokens, max_profile_tokens, fingerprint)
+        for token in ("cls_id", "sep_id", "pad_id", "unknown_id"):
+            getattr(template, token)  # fails now, not at the first manuscript, if one is missing
+        return template
+
+    def save(self, directory: Path, tokenizer_json: bytes) -> None:
+        """Write `tokenizer.json` and `template.json`, so that `load` gives this template again."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "tokenizer.json").write_bytes(tokenizer_json)
+        budgets = {
+            "max_manuscript_tokens": self.max_manuscript_tokens,
+            "max_profile_tokens": self.max_profile_tokens,
+        }
+        (directory / "template.json").write_text(json.dumps(budgets, indent=2) + "\n")
+
+    @functools.cached_property
+    def cls_id(self) -> int:
+        """Id of `[CLS]` (`<s>` in RoBERTa's vocabularies)."""
+        return self._special("[CLS]", "<s>")
+
+    @functools.cached_property
+    def sep_id(self) -> int:
+        """Id of `[SEP]` (`</s>`)."""
+        return self._special("[SEP]", "</s>")
+
+    @functools.cached_property
+    def pad_id(self) -> int:
+        """Id of `[PAD]` (`<pad>`)."""
+        return self._special("[PAD]", "<pad>")
+
+    @functools.cached_property
+    def unknown_id(self) -> int:
+        """Id of `[UNK]` (`<unk>`)."""
+        return self._special("[UNK]", "<unk>")
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest pair."""
+        return self.max_manuscript_tokens + self.max_profile_tokens + SPECIAL_TOKENS
+
+    def encode_manuscript(self, title: str, abstract: str, keywords: Sequence[str] = ()) -> Encoded:
+        """Tokenize a manuscript, without special tokens."""
+        parts = [title, ", ".join(keywords), abstract]
+        return self._encode(". ".join(part for part in parts if part), self.max_manuscript_tokens)
+
+    def encode_profile(self, profile: str) -> Encoded:
+        """Tokenize a journal's profile, without special tokens."""
+        return self._encode(profile, self.max_profile_tokens)
+
+    def _encode(self, text: str, budget: int) -> Encoded:
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return Encoded(np.asarray(ids[:budget], dtype=np.int32), len(ids))
+
+    def _special(self, *names: str) -> int:
+        for name in names:
+            token = self.tokenizer.token_to_id(name)
+            if token is not None:
+                return token
+        raise ValueError(f"the tokenizer has no token {' or '.join(names)}")
