@@ -1,0 +1,39 @@
+"""What every engine demands of a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xuankan.errors import EngineError
+from xuankan_worker.engines.base import EngineInfo, TokenBatch
+
+
+def check_batch(batch: TokenBatch, info: EngineInfo) -> None:
+    """Refuse a batch that the engine cannot score.
+
+    Raises:
+        EngineError: what does not fit, and where.
+    """
+    ids = batch.input_ids
+    if ids.ndim != 2 or not len(ids):
+        raise EngineError(f"input_ids has shape {ids.shape}, not [rows, tokens]")
+    rows, tokens = ids.shape
+    if rows > info.max_batch:
+        raise EngineError(f"{rows} rows in a batch; engine {info.name} runs at most {info.max_batch}")
+    for name in ("input_ids", "lengths", "first_lengths"):
+        if (found := getattr(batch, name).dtype) != np.int32:
+            raise EngineError(f"{name} is {found}, not int32")
+    for name in ("lengths", "first_lengths"):
+        if (shape := getattr(batch, name).shape) != (rows,):
+            raise EngineError(f"{name} has shape {shape}, not ({rows},) as input_ids has rows")
+    longest = min(tokens, info.buckets[-1])
+    for name, low, high in (("lengths", 1, longest), ("first_lengths", 0, longest)):
+        values = getattr(batch, name)
+        if (bad := np.flatnonzero((values < low) | (values > high))).size:
+            raise EngineError(f"row {bad[0]}: {name} is {values[bad[0]]}, not {low} to {high}")
+    if (bad := np.argwhere((ids < 0) | (ids >= info.vocabulary_size))).size:
+        row, column = bad[0]
+        raise EngineError(
+            f"row {row}, position {column}: token {ids[row, column]} is not in the vocabulary of "
+            f"{info.vocabulary_size}"
+        )

@@ -1,0 +1,46 @@
+"""The seam to ONNX Runtime, which has no type stubs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
+from numpy.typing import NDArray
+
+from xuankan.errors import EngineError
+
+_ort = cast(Any, onnxruntime)
+VERSION = str(_ort.__version__)
+_FATAL = 4
+
+
+class _Value(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class Session(Protocol):
+    """A loaded model; thread-safe, and `run` releases the GIL."""
+
+    def get_inputs(self) -> Sequence[_Value]: ...
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]: ...
+
+
+def open_session(model: Path | bytes, threads: int = 1) -> Session:
+    """Load an ONNX model for the CPU; `threads` work on each run.
+
+    Raises:
+        EngineError: ONNX Runtime does not load it.
+    """
+    options = _ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL  # errors are raised; the worker has its own log
+    try:
+        return _ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own kinds are subclasses of Exception only
+        what = model if isinstance(model, Path) else "a model"
+        raise EngineError(f"ONNX Runtime {VERSION} does not load {what}: {error}") from error

@@ -1,0 +1,156 @@
+"""The manifest of a model release: what it is, what it was made from, and the hashes of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from xuankan.errors import ReleaseError
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+"""The ONNX graph of a release, beside its manifest."""
+_FORMAT = "xuankan-release/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The shape of a cross-encoder.
+
+    Attributes:
+        family: such as `bert`.
+        layers, heads, hidden_size, intermediate_size, vocabulary_size: of the encoder.
+        max_length: tokens of the longest row.
+    """
+
+    family: str
+    layers: int
+    heads: int
+    hidden_size: int
+    intermediate_size: int
+    vocabulary_size: int
+    max_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a model became INT8.
+
+    Attributes:
+        method: how activation ranges were chosen.
+        samples: calibration pairs.
+        score_error: root mean square of the scores' change on pairs kept out of the calibration, in units of
+            the float scores' standard deviation, by method that was tried.
+    """
+
+    method: str
+    samples: int
+    score_error: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One model release.
+
+    Attributes:
+        name: of the release.
+        base_model: what it was fine-tuned from.
+        architecture: shape of the encoder.
+        template: fingerprint of the tokenizer and the template that it was trained with.
+        catalogue: version of the catalogue whose profiles it was trained on.
+        first_stage_weight: of the first stage's score in the fused score: model logit + weight × score.
+        files: SHA-256 by name of every file of the release but the manifest.
+        quantization: None for a float model.
+        training: what it was trained on and how.
+        commit: of the source tree that made it.
+        metrics: by table of papers and split, the figures measured before release.
+    """
+
+    name: str
+    base_model: str
+    architecture: Architecture
+    template: str
+    catalogue: str
+    first_stage_weight: float
+    files: Mapping[str, str]
+    quantization: Quantization | None = None
+    training: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    commit: str = ""
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+
+    _required: ClassVar[tuple[str, ...]] = (
+        "name", "base_model", "architecture", "template", "catalogue", "first_stage_weight", "files",
+    )  # fmt: skip
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides scores, 16 hexadecimal digits; every result names it."""
+        decisive = [self.template, self.first_stage_weight, sorted(self.files.items())]
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+
+    @classmethod
+    def load(cls, directory: Path) -> Manifest:
+        """Read a release's manifest; `verify` checks its files.
+
+        Raises:
+            ReleaseError: there is none, or it is not what it should be; the message names the field.
+        """
+        path = directory / MANIFEST
+        try:
+            document = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ReleaseError(f"{directory} is no model release: it has no {MANIFEST}") from error
+        except (OSError, ValueError) as error:
+            raise ReleaseError(f"{path} cannot be read: {error}") from error
+        if not isinstance(document, dict):
+            raise ReleaseError(f"{path} is no JSON object")
+        content = cast("dict[str, Any]", document)
+        if (found := content.pop("format", None)) != _FORMAT:
+            raise ReleaseError(f"{path}: format is {found!r}; this build reads {_FORMAT!r}")
+        if missing := [name for name in cls._required if name not in content]:
+            raise ReleaseError(f"{path}: {missing[0]} is missing")
+        if unknown := sorted(content.keys() - {part.name for part in fields(cls)}):
+            raise ReleaseError(f"{path}: {unknown[0]} is no field of a manifest")
+        try:
+            content["architecture"] = Architecture(**content["architecture"])
+            if content.get("quantization") is not None:
+                content["quantization"] = Quantization(**content["quantization"])
+            content["first_stage_weight"] = float(content["first_stage_weight"])
+            content["files"] = {str(name): str(digest) for name, digest in content["files"].items()}
+            return cls(**content)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ReleaseError(f"{path}: {error}") from error
+
+    def save(self, directory: Path) -> None:
+        """Write the manifest into a release's directory."""
+        document = {"format": _FORMAT, **asdict(self)}
+        (directory / MANIFEST).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+    def verify(self, directory: Path) -> None:
+        """Check that every file of the release is there and unchanged.
+
+        Raises:
+            ReleaseError: a file is missing or damaged; the message names it.
+        """
+        for name, expected in self.files.items():
+            try:
+                found = file_sha256(directory / name)
+            except OSError as error:
+                raise ReleaseError(
+                    f"release {self.name}: {directory / name} cannot be read: {error}"
+                ) from error
+            if found != expected:
+                raise ReleaseError(
+                    f"release {self.name}: {directory / name} is damaged or was changed: "
+                    f"its SHA-256 is {found}, the manifest says {expected}; install the release again"
+                )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
