@@ -1,0 +1,16 @@
+"""`python -m tests.support.scripted_worker URL NAME ROW_S`: a worker process on the scripted engine."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from tests.support.engine import ScriptedEngine
+from tests.support.world import config, serving
+from xuankan_worker.cli.worker import serve
+from xuankan_worker.logs import configure
+
+if __name__ == "__main__":
+    _, url, name, row_s = sys.argv
+    configure("json", "info")
+    asyncio.run(serve(config(url, name=name, lease_s=0.5), serving(ScriptedEngine(row_s=float(row_s)))))
