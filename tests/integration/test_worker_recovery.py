@@ -1,0 +1,284 @@
+"""What a worker does when workers die, the server goes away, or connections break."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from tests.support.engine import ScriptedEngine
+from tests.support.server import ValkeyProcess
+from tests.support.world import KEYS, Queue, assert_ranked, eventually, request, run_burst, running
+from xuankan.errors import InputError, ServerUnavailable
+from xuankan.protocol.keys import GROUP
+from xuankan.protocol.wire import Request
+from xuankan_worker.server import connect
+
+
+@asynccontextmanager
+async def producer(server: ValkeyProcess) -> AsyncGenerator[Queue]:
+    client = connect(server.url)
+    yield Queue(client)
+    await client.aclose()
+
+
+async def read_as(queue: Queue, consumer: str, count: int) -> list[bytes]:
+    """Take entries as a worker would, and do nothing with them."""
+    stream = KEYS.stream("interactive")
+    await queue.command("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
+    reply = await queue.command(
+        "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "STREAMS", stream, ">"
+    )
+    return [entry for entry, _ in reply[0][1]]
+
+
+def rows_run(engine: ScriptedEngine) -> int:
+    return sum(rows for rows, _ in engine.batches)
+
+
+async def test_a_restarted_worker_first_finishes_what_it_held(server_url: str, queue: Queue) -> None:
+    asked = [request() for _ in range(3)]
+    await queue.push(*asked)
+    await read_as(queue, "worker-1", 2)
+    await run_burst(server_url, ScriptedEngine())
+    for one, deliveries in zip(asked, (2, 2, 1), strict=True):
+        assert_ranked(await queue.result(one), one)
+        assert (await queue.result(one)).deliveries == deliveries
+    assert await queue.left() == 0
+
+
+async def test_what_a_dead_worker_held_is_taken_over_after_its_lease(server_url: str, queue: Queue) -> None:
+    asked = request()
+    await queue.push(asked)
+    await read_as(queue, "dead", 1)
+    async with running(server_url, ScriptedEngine(), lease_s=0.3):
+        result = await queue.result(asked)
+    assert_ranked(result, asked)
+    assert (result.deliveries, result.worker) == (2, "worker-1")
+    assert await queue.left() == 0
+
+
+async def test_a_request_delivered_too_often_ends_as_failed_and_dead(server_url: str, queue: Queue) -> None:
+    asked, neighbour = request(), request()
+    await queue.push(asked, neighbour)
+    first, _ = await read_as(queue, "worker-1", 2)
+    await queue.command("XCLAIM", KEYS.stream("interactive"), GROUP, "worker-1", 0, first, "RETRYCOUNT", 5)
+    await run_burst(server_url, ScriptedEngine())
+    result = await queue.result(asked)
+    assert (result.status, result.failure and result.failure.code) == ("failed", "too_many_deliveries")
+    (record,) = await queue.dead()
+    assert (record[b"id"].decode(), record[b"code"], record[b"deliveries"]) == (
+        asked.id,
+        b"too_many_deliveries",
+        b"6",
+    )
+    assert Request.decode(record[b"request"]).id == asked.id
+    assert_ranked(await queue.result(neighbour), neighbour)
+    assert await queue.left() == 0
+
+
+async def test_a_lease_is_renewed_while_a_batch_takes_longer_than_it(server_url: str, queue: Queue) -> None:
+    asked = request(candidates=range(8))
+    slow, other = ScriptedEngine(contexts=1), ScriptedEngine()
+    slow.gate.clear()
+    async with running(server_url, slow, lease_s=0.3):
+        entry = await queue.push_raw(asked.encode(), asked.id)
+        await slow.wait_started()
+        async with running(server_url, other, name="other", lease_s=0.3):
+            await asyncio.sleep(1.0)  # three leases, in which the other must not take it over
+            pending = await queue.pending("interactive", entry)
+            assert pending is not None
+            assert (pending["consumer"], pending["times_delivered"]) == (b"worker-1", 1)
+            slow.gate.set()
+            assert_ranked(await queue.result(asked), asked)
+    assert other.batches == []
+
+
+async def test_a_worker_lets_go_of_what_another_has_taken_over(server_url: str, queue: Queue) -> None:
+    asked = request(candidates=range(32))
+    engine = ScriptedEngine(contexts=1)
+    engine.gate.clear()
+    async with running(server_url, engine) as worker:
+        entry = await queue.push_raw(asked.encode(), asked.id)
+        await engine.wait_started()
+        await queue.command("XCLAIM", KEYS.stream("interactive"), GROUP, "other", 0, entry)
+        await eventually(lambda: worker.status().in_flight == 0)
+        engine.gate.set()
+        await eventually(lambda: worker.status().waiting_rows == 0)
+    pending = await queue.pending("interactive", entry)
+    assert pending is not None
+    assert pending["consumer"] == b"other"
+    assert await queue.find(asked.id) is None
+    assert len(engine.batches) == 1  # the rest of its rows was forgotten
+
+
+async def test_the_server_need_not_be_there_at_the_start(
+    own_server: ValkeyProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with running(own_server.url, ScriptedEngine()) as worker:
+        await eventually(lambda: "server unavailable; waiting for it" in caplog.messages)
+        assert worker.not_ready() == "the Redis/Valkey server is away"
+        own_server.start()
+        async with producer(own_server) as queue:
+            asked = request()
+            await queue.push(asked)
+            assert_ranked(await queue.result(asked), asked)
+        await eventually(lambda: worker.not_ready() is None)
+    assert caplog.messages == ["server unavailable; waiting for it", "server available again"]
+
+
+async def test_a_worker_without_a_server_can_be_stopped(own_server: ValkeyProcess) -> None:
+    async with asyncio.timeout(10), running(own_server.url, ScriptedEngine()):
+        pass
+
+
+async def test_a_restart_of_the_server_loses_nothing_and_no_row_is_run_twice(
+    own_server: ValkeyProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    own_server.start()
+    asked = [request(lane="bulk" if n % 2 else "interactive") for n in range(6)]
+    engine = ScriptedEngine()
+    engine.gate.clear()
+    async with running(own_server.url, engine) as worker:
+        async with producer(own_server) as queue:
+            await queue.push(*asked[:4])
+            await engine.wait_started()
+            await eventually(lambda: worker.status().in_flight == 4)
+        own_server.kill()
+        engine.gate.set()  # everything is scored while the server is away
+        await eventually(lambda: rows_run(engine) == 4 * 40 and worker.status().waiting_rows == 0)
+        await eventually(lambda: "server unavailable; waiting for it" in caplog.messages)
+        own_server.start()
+        async with producer(own_server) as queue:
+            await queue.push(*asked[4:])
+            for one in asked:
+                assert_ranked(await queue.result(one), one)
+            assert await queue.left() == 0
+    assert rows_run(engine) == 6 * 40
+    assert caplog.messages == ["server unavailable; waiting for it", "server available again"]
+
+
+async def test_a_server_that_lost_everything_still_gets_what_is_held(own_server: ValkeyProcess) -> None:
+    own_server.start()
+    held, later = request(), request()
+    engine = ScriptedEngine()
+    engine.gate.clear()
+    async with running(own_server.url, engine), producer(own_server) as queue:
+        await queue.push(held)
+        await engine.wait_started()
+        await queue.command("FLUSHALL")
+        engine.gate.set()
+        assert_ranked(await queue.result(held), held)
+        await queue.push(later)
+        assert_ranked(await queue.result(later), later)
+
+
+async def test_cut_connections_lose_nothing(server_url: str, queue: Queue) -> None:
+    asked = [request() for _ in range(30)]
+    async with running(server_url, ScriptedEngine(row_s=0.0002)):
+        for one in asked:
+            await queue.push(one)
+            await queue.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await queue.command("CLIENT", "KILL", "TYPE", "pubsub")
+            await queue.command("SCRIPT", "FLUSH")
+        for one in asked:
+            assert_ranked(await queue.result(one), one)
+        await eventually(queue.is_empty)
+
+
+async def test_a_full_server_is_waited_for(
+    own_server: ValkeyProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    own_server.start()
+    asked = [request() for _ in range(3)]
+    engine = ScriptedEngine()
+    engine.gate.clear()
+    async with running(own_server.url, engine) as worker, producer(own_server) as queue:
+        await queue.push(*asked)
+        await eventually(lambda: worker.status().in_flight == 3)
+        await queue.command("CONFIG", "SET", "maxmemory", 1)
+        engine.gate.set()
+        await eventually(lambda: worker.status().waiting_rows == 0 and worker.not_ready() is not None)
+        await queue.command("CONFIG", "SET", "maxmemory", 0)
+        for one in asked:
+            assert_ranked(await queue.result(one), one)
+    assert rows_run(engine) == 3 * 40
+    assert caplog.messages == ["server unavailable; waiting for it", "server available again"]
+
+
+async def test_a_server_that_will_never_serve_us_ends_the_worker(server_url: str, queue: Queue) -> None:
+    await queue.command("SET", KEYS.stream("bulk"), "another program's key")
+    with pytest.raises(ServerUnavailable, match="WRONGTYPE"):
+        await run_burst(server_url, ScriptedEngine())
+
+
+async def test_secrets_of_the_url_are_not_logged(
+    own_server: ValkeyProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(own_server.url.replace("//", "//user:hush@"), ScriptedEngine()):
+        await eventually(lambda: "server unavailable; waiting for it" in caplog.messages)
+    assert not any("hush" in str(vars(record)) for record in caplog.records)
+    with pytest.raises(InputError) as caught:
+        connect("http://user:hush@example.org")
+    assert "hush" not in str(caught.value)
+
+
+@contextmanager
+def process(url: str, name: str, row_s: float) -> Generator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.support.scripted_worker", url, name, str(row_s)]
+    worker = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains(server_url: str, queue: Queue, number: signal.Signals) -> None:
+    asked = request()
+    with process(server_url, "drained", 0.01) as worker:
+        await queue.push(asked)
+        await eventually(lambda: queue.is_pending(asked))
+        worker.send_signal(number)
+        _, log = await asyncio.to_thread(worker.communicate, timeout=30)
+        assert worker.returncode == 0
+    assert b"draining" in log
+    assert_ranked(await queue.result(asked), asked)
+    assert await queue.left() == 0
+
+
+async def test_a_second_signal_ends_at_once_and_nothing_is_lost(server_url: str, queue: Queue) -> None:
+    asked = request()
+    with process(server_url, "hurried", 3.0) as worker:
+        await queue.push(asked)
+        await eventually(lambda: queue.is_pending(asked))
+        worker.send_signal(signal.SIGTERM)
+        assert worker.stderr is not None
+        while b"draining" not in await asyncio.to_thread(worker.stderr.readline):
+            pass
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.wait, timeout=10) == 128 + signal.SIGTERM
+    await run_burst(server_url, ScriptedEngine(), name="hurried")
+    assert_ranked(await queue.result(asked), asked)
+
+
+async def test_a_killed_workers_requests_are_ranked_by_another(server_url: str, queue: Queue) -> None:
+    asked = [request() for _ in range(4)]
+    with process(server_url, "killed", 0.05) as worker:
+        await queue.push(*asked)
+        await eventually(lambda: queue.is_pending(asked[0]))
+        worker.kill()
+        async with running(server_url, ScriptedEngine(), lease_s=0.5):
+            for one in asked:
+                assert_ranked(await queue.result(one), one)
+    assert await queue.left() == 0

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tests.support.engine import ScriptedEngine
+from tests.support.world import config, request, serving
+from xuankan.protocol.wire import Request
+from xuankan_worker.admission import Admission
+from xuankan_worker.batcher import Batch, BatchLimits
+from xuankan_worker.jobs import Entry, EntryKey, Job
+from xuankan_worker.scheduler import Scheduler
+
+ADMISSION = Admission(config("redis://unused"), serving(ScriptedEngine()))
+
+
+def job(asked: Request) -> Job:
+    admitted = ADMISSION.admit(Entry(EntryKey(asked.lane, "1-0"), asked.id, asked.encode(), 1), 0.0, 0.0)
+    assert isinstance(admitted, Job)
+    return admitted
+
+
+def run(scheduler: Scheduler, fails: Callable[[Batch[Job]], bool]) -> tuple[list[Job], list[Job], int]:
+    """Run everything; returns the jobs done, those given up, and how many batches it took."""
+    done: list[Job] = []
+    given_up: list[Job] = []
+    batches = 0
+    while (batch := scheduler.next([], 1)) is not None:
+        batches += 1
+        if fails(batch):
+            given_up += scheduler.failed(batch)
+        else:
+            ended, broken = scheduler.scored(batch, np.ones(batch.rows, dtype=np.float32), 1.0, 2.0)
+            done += ended
+            given_up += broken
+    return done, given_up, batches
+
+
+def scheduler_with(*jobs: Job) -> Scheduler:
+    scheduler = Scheduler(BatchLimits(buckets=(352,), max_rows=16))
+    for one in jobs:
+        scheduler.add(one)
+    return scheduler
+
+
+def test_a_row_that_breaks_its_batch_fails_only_its_own_request() -> None:
+    jobs = [job(request(candidates=range(4))) for _ in range(8)]
+    bad = jobs[5]
+
+    def fails(batch: Batch[Job]) -> bool:
+        return any(part.request is bad and 2 in part.rows for part in batch.slices)
+
+    scheduler = scheduler_with(*jobs)
+    done, given_up, batches = run(scheduler, fails)
+    assert given_up == [bad]
+    assert set(done) == set(jobs) - {bad}
+    assert batches <= 2 + 2 * 4 + 1  # two batches, the halvings of one, and one more try of the row
+    assert scheduler.idle
+    assert not scheduler.jobs
+
+
+def test_a_fault_that_passes_costs_no_request() -> None:
+    jobs = [job(request(candidates=range(6))), job(request(candidates=[1]))]
+    faults = iter([True] * 2)
+    done, given_up, _ = run(scheduler_with(*jobs), lambda _: next(faults, False))
+    assert given_up == []
+    assert set(done) == set(jobs)
+
+
+def test_a_single_row_is_tried_once_more() -> None:
+    single = job(request(candidates=[1]))
+    assert run(scheduler_with(single), lambda _: True) == ([], [single], 2)
+
+
+def test_a_score_that_is_no_number_fails_its_request_only() -> None:
+    bad, good = job(request(candidates=range(4))), job(request(candidates=range(4)))
+    scheduler = scheduler_with(bad, good)
+    batch = scheduler.next([], 1)
+    assert batch is not None
+    scores = np.ones(8, dtype=np.float32)
+    scores[1] = np.inf
+    assert scheduler.scored(batch, scores, 1.0, 2.0) == ([good], [bad])
+
+
+def test_times_and_scores_of_a_job_come_from_all_its_batches() -> None:
+    one = job(request(candidates=range(40)))
+    scheduler = scheduler_with(one)
+    start = 10.0
+    while (batch := scheduler.next([], 1)) is not None:
+        rows = batch.slices[0].rows
+        scheduler.scored(batch, rows.astype(np.float32), start, start + 1)
+        start += 5
+    assert (one.started_s, one.ended_s, one.remaining) == (10.0, 21.0, 0)
+    assert one.scores.tolist() == list(range(40))
+
+
+def test_a_dropped_job_gets_no_more_batches_and_its_running_rows_are_ignored() -> None:
+    one, other = job(request(candidates=range(30))), job(request(candidates=range(2)))
+    scheduler = scheduler_with(one, other)
+    running = scheduler.next([], 1)
+    assert running is not None
+    scheduler.drop(one)
+    assert scheduler.scored(running, np.ones(running.rows, dtype=np.float32), 1.0, 2.0) == ([], [])
+    done, given_up, batches = run(scheduler, lambda _: False)
+    assert (done, given_up, batches) == ([other], [], 1)
+
+
+def test_halves_of_a_batch_of_dropped_jobs_are_not_run() -> None:
+    one = job(request(candidates=range(8)))
+    scheduler = scheduler_with(one)
+    batch = scheduler.next([], 1)
+    assert batch is not None
+    scheduler.failed(batch)
+    scheduler.drop(one)
+    assert scheduler.next([], 1) is None
+    assert scheduler.idle
+
+
+def test_jobs_expire_at_their_deadline() -> None:
+    early = job(request(candidates=range(2), deadline_ms=1000))
+    late = job(request(candidates=range(2), deadline_ms=2000))
+    never = job(request(candidates=range(2)))
+    scheduler = scheduler_with(late, early, never)
+    assert scheduler.expired(999) == []
+    assert scheduler.expired(1000) == [early]
+    done, _, _ = run(scheduler, lambda _: False)
+    assert set(done) == {late, never}
+    assert scheduler.expired(5000) == []

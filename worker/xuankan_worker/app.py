@@ -1,0 +1,223 @@
+"""The worker: its parts, their start, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+
+from redis import exceptions
+
+from xuankan.protocol.keys import LANES
+from xuankan_worker.config import WorkerConfig
+from xuankan_worker.desk import Desk
+from xuankan_worker.http import HttpEndpoint
+from xuankan_worker.intake import Intake
+from xuankan_worker.keeper import Cancellations, Keeper
+from xuankan_worker.logs import fields
+from xuankan_worker.metrics import Metrics
+from xuankan_worker.server import Server
+from xuankan_worker.serving import Serving
+from xuankan_worker.status import WorkerStatus
+from xuankan_worker.streams import Streams
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Serves a shard's streams with one engine.
+
+    Usable inside another program: `async with Worker(config, serving):` serves until the block ends, then
+    drains. The server need not be there at the start. Made inside a running event loop.
+    """
+
+    def __init__(self, config: WorkerConfig, serving: Serving) -> None:
+        self._config = config
+        self._serving = serving
+        self._stopping = asyncio.Event()
+        self._metrics = metrics = Metrics()
+        self._server = Server(config.url, self._on_server_change)
+        self._desk = Desk(config, serving, self._server, metrics)
+        streams = Streams(self._server, config.keys, config.name)
+        self._intake = Intake(config, self._server, streams, self._desk, metrics)
+        self._keeper = Keeper(config, self._server, streams, self._desk, self._intake, self.status)
+        self._cancellations = Cancellations(config, self._server, self._desk)
+        self._http = HttpEndpoint(metrics.registry, self.not_ready)
+        self._started_s = time.monotonic()
+        self._rate: tuple[float, int, float] = (
+            self._started_s,
+            0,
+            0.0,
+        )  # when, rows by then, rows per second
+        self._state = "starting"
+        self._main: asyncio.Task[None] | None = None
+        metrics.info.info(
+            {
+                "name": config.name,
+                "release": serving.release,
+                "engine": serving.engine.info.name,
+                "catalogue": serving.catalogue.version,
+            }
+        )
+
+    async def __aenter__(self) -> Worker:
+        """Warm the engine and begin to serve.
+
+        Raises:
+            EngineError: a context cannot be opened.
+            OSError: the metrics port cannot be listened on.
+        """
+        if self._config.metrics_port is not None:
+            await self._http.start(self._config.metrics_host, self._config.metrics_port)
+        try:
+            await self._desk.pool.start()
+        except BaseException:
+            await self._http.stop()
+            await self._server.close()
+            raise
+        if not self._stopping.is_set():
+            self._state = "running"
+        info = self._serving.engine.info
+        _log.info(
+            "worker ready",
+            extra=fields(
+                name=self._config.name,
+                engine=info.name,
+                device=info.device,
+                contexts=info.contexts,
+                release=self._serving.release,
+                journals=len(self._serving.catalogue),
+                metrics_port=self.metrics_port,
+            ),
+        )
+        self._main = asyncio.create_task(self._serve())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drain."""
+        self.stop()
+        await self.wait()
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port of `/metrics`, None if it is not served."""
+        return self._http.port or None
+
+    def stop(self) -> None:
+        """Take nothing new, finish what is held, then end."""
+        if not self._stopping.is_set():
+            self._state = "draining"
+            self._stopping.set()
+            _log.info("draining", extra=fields(in_flight=len(self._desk.held)))
+
+    async def wait(self) -> None:
+        """Wait until the worker has ended: after `stop`, or in a burst when the streams are empty.
+
+        Raises:
+            EngineError: the engine failed everything.
+            ServerUnavailable: the server refuses for a reason that waiting does not change.
+                In both cases what the worker held is left to others.
+        """
+        assert self._main is not None
+        await asyncio.shield(self._main)
+
+    def not_ready(self) -> str | None:
+        """Why no traffic should be counted on, None if all is well."""
+        if self._state != "running":
+            return self._state
+        return None if self._server.up else "the Redis/Valkey server is away"
+
+    def status(self) -> WorkerStatus:
+        """What this worker says of itself."""
+        now_s = time.monotonic()
+        then_s, rows, rate = self._rate
+        if now_s - then_s >= 0.5:
+            fresh = (self._desk.rows_done - rows) / (now_s - then_s)
+            weight = min(1.0, (now_s - then_s) / 10)
+            rate += (fresh - rate) * weight
+            self._rate = (now_s, self._desk.rows_done, rate)
+        info = self._serving.engine.info
+        return WorkerStatus(
+            name=self._config.name,
+            state=self._state,
+            host=platform.node(),
+            pid=os.getpid(),
+            version=_version(),
+            release=self._serving.release,
+            template=self._serving.template.fingerprint,
+            catalogue=self._serving.catalogue.version,
+            engine=info.name,
+            device=info.device,
+            contexts=info.contexts,
+            max_batch=min(self._config.max_batch, info.max_batch),
+            started_ms=self._server.now_ms() - (now_s - self._started_s) * 1000,
+            in_flight=len(self._desk.held),
+            waiting_rows=self._desk.waiting_rows,
+            requests_done=self._desk.requests_done,
+            rows_done=self._desk.rows_done,
+            rows_per_s=round(rate, 2),
+        )
+
+    def _on_server_change(self, up: bool) -> None:
+        self._metrics.server_up.set(up)
+        if not up:
+            self._metrics.disconnects.inc()
+
+    async def _serve(self) -> None:
+        helpers = [
+            asyncio.create_task(self._desk.committer.run()),
+            asyncio.create_task(self._keeper.run(self._stopping)),
+            asyncio.create_task(self._cancellations.run()),
+        ]
+        readers = [asyncio.create_task(self._intake.run(lane, self._stopping)) for lane in LANES]
+        work = asyncio.create_task(self._work(readers))
+        everything: set[asyncio.Future[None]] = {work, self._desk.broken, *helpers}
+        try:
+            ended, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+            with contextlib.suppress(exceptions.RedisError, OSError):  # its heartbeat runs out by itself
+                await self._keeper.sign_off()
+            _log.info(
+                "worker done", extra=fields(requests=self._desk.requests_done, rows=self._desk.rows_done)
+            )
+        finally:
+            self._state = "stopped"
+            self._stopping.set()
+            await _end({*everything, *readers})
+            await self._desk.pool.stop()
+            await self._http.stop()
+            await self._server.close()
+
+    async def _work(self, readers: Sequence[asyncio.Task[None]]) -> None:
+        await asyncio.gather(*readers)
+        await self._desk.empty.wait()
+
+
+async def _end(tasks: set[asyncio.Future[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11, through which redis-py sends commands, loses a
+    cancellation that comes in the same turn of the loop as its result.
+    """
+    pending = tasks
+    while pending := {task for task in pending if not task.done()}:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)
+    await asyncio.gather(*tasks, return_exceptions=True)  # what they raised is known or of no interest now
+
+
+def _version() -> str:
+    try:
+        return version("xuankan")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"

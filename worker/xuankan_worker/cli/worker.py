@@ -1,0 +1,241 @@
+"""`xuankan worker`: run a worker, and look at those that run."""
+
+from __future__ import annotations
+
+# Only light imports here: the engine, numpy and redis are loaded by the commands that need them.
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from xuankan_worker.config import WorkerConfig
+    from xuankan_worker.engines import EngineKind
+    from xuankan_worker.serving import Serving
+    from xuankan_worker.status import ShardStatus
+
+_REDIS = click.option(
+    "--redis",
+    "url",
+    metavar="URL",
+    envvar="XUANKAN_REDIS",
+    default="redis://127.0.0.1:6379/0",
+    show_default=True,
+    help="The Redis/Valkey server: redis://, rediss:// (TLS) or unix://. [env: XUANKAN_REDIS]",
+)
+_NAMESPACE = click.option(
+    "--namespace",
+    metavar="NS",
+    default="xuankan",
+    show_default=True,
+    help="Prefix of every key, so that deployments can share a server.",
+)
+
+
+@click.group()
+def worker() -> None:
+    """Run workers, which score requests from the queue, and look at them."""
+
+
+@worker.command()
+@_REDIS
+@_NAMESPACE
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorrt", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="What runs the model. auto: TensorRT where there is a GPU for it, else ONNX Runtime on the CPU.",
+)
+@click.option(
+    "--model",
+    "model_dir",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A model release, as `xuankan model train` writes it. Default: the one in the package.",
+)
+@click.option(
+    "--catalogue",
+    "catalogue_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A catalogue, as `xuankan catalogue` writes it. Default: the one in the package.",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1, 1024),
+    default=16,
+    show_default=True,
+    help="Rows of a batch at most.",
+)
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Name of this worker; keep it over restarts, so that it finds what it held. "
+    "Default: host name and the first number that no other worker on this host uses.",
+)
+@click.option(
+    "--lease-s",
+    type=click.FloatRange(0.1, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds after which others take over the requests of a worker that no longer answers.",
+)
+@click.option("--burst", is_flag=True, help="End when the queue is empty.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve /metrics, /healthz and /readyz on this port; 0 takes a free one and logs it. Default: none.",
+)
+@click.option(
+    "--metrics-host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of --metrics-port; 0.0.0.0 in a container.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+def run(
+    url: str,
+    namespace: str,
+    engine: EngineKind,
+    model_dir: Path | None,
+    catalogue_file: Path | None,
+    max_batch: int,
+    name: str | None,
+    lease_s: float,
+    burst: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    log_format: Literal["text", "json"],
+    log_level: str,
+) -> None:
+    """Score requests until stopped.
+
+    SIGTERM or Ctrl-C: takes nothing new, finishes what it holds, exits 0. A second one exits at once; what
+    was held is then taken over by other workers, or by this one at its next start. A server that is not
+    there, or goes away, is waited for.
+    """
+    import asyncio
+
+    from xuankan.errors import XuankanError
+    from xuankan.protocol.keys import Keys
+    from xuankan_worker.config import WorkerConfig
+    from xuankan_worker.logs import configure
+    from xuankan_worker.names import claim_name
+    from xuankan_worker.serving import load_serving
+
+    configure(log_format, log_level)
+    try:
+        config = WorkerConfig(
+            url=url,
+            name=name or claim_name(),
+            keys=Keys(namespace),
+            max_batch=max_batch,
+            lease_s=lease_s,
+            burst=burst,
+            metrics_port=metrics_port,
+            metrics_host=metrics_host,
+        )
+        serving = load_serving(engine, model_dir, catalogue_file, max_batch)
+        try:
+            asyncio.run(serve(config, serving))
+        finally:
+            serving.engine.close()
+    except (XuankanError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@worker.command()
+@_REDIS
+@_NAMESPACE
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(url: str, namespace: str, as_json: bool) -> None:
+    """Show the live workers, what is queued and running in each lane, and the dead entries."""
+    import asyncio
+
+    from redis.exceptions import RedisError
+
+    from xuankan.errors import XuankanError
+    from xuankan.protocol.keys import Keys
+    from xuankan_worker.server import Server
+    from xuankan_worker.status import read_status
+
+    async def look() -> ShardStatus:
+        server = Server(url)
+        try:
+            return await read_status(server, Keys(namespace))
+        finally:
+            await server.close()
+
+    try:
+        found = asyncio.run(look())
+    except XuankanError as error:
+        raise click.ClickException(str(error)) from error
+    except (RedisError, OSError) as error:
+        raise click.ClickException(
+            f"the Redis/Valkey server cannot be asked ({error}); is --redis right, and is it running?"
+        ) from error
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        _print_status(found)
+
+
+async def serve(config: WorkerConfig, serving: Serving) -> None:
+    """Run a worker until a signal, or the end of a burst."""
+    import asyncio
+    import os
+    import signal
+
+    from xuankan_worker.app import Worker
+
+    served = Worker(config, serving)
+    stops = 0
+
+    def on_signal(number: int) -> None:
+        nonlocal stops
+        stops += 1
+        if stops > 1:
+            os._exit(128 + number)
+        served.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    async with served:
+        await served.wait()
+
+
+def _print_status(found: ShardStatus) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if found.workers:
+        table = Table("worker", "state", "engine", "release", "catalogue", "in flight", "done", "rows/s")
+        for one in found.workers:
+            table.add_row(
+                one.name,
+                one.state,
+                f"{one.engine} x{one.contexts}",
+                one.release,
+                one.catalogue,
+                str(one.in_flight),
+                str(one.requests_done),
+                f"{one.rows_per_s:.1f}",
+            )
+        console.print(table)
+    else:
+        console.print("no live worker")
+    lanes = Table("lane", "queued", "running")
+    for lane in found.lanes:
+        lanes.add_row(lane.lane, str(lane.queued), str(lane.running))
+    console.print(lanes)
+    console.print(f"dead entries: {found.dead}")

@@ -1,0 +1,103 @@
+"""Makes outcomes visible: one atomic call each, sent again until the server has answered it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from xuankan.protocol import delivery
+from xuankan_worker.config import WorkerConfig
+from xuankan_worker.jobs import Outcome
+from xuankan_worker.logs import fields
+from xuankan_worker.server import Server, is_transient
+
+_log = logging.getLogger(__name__)
+_ROUND = 64
+"""Outcomes sent in one round trip at most."""
+
+
+class Committer:
+    """Owns the outcomes from the moment they are decided until the server has them.
+
+    `on_committed(outcome, written, seconds)` is called for each once it is committed; `written` is None if
+    the server refused it for good, which leaves the entry pending for another delivery.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        config: WorkerConfig,
+        on_committed: Callable[[Outcome, bool | None, float], None],
+    ) -> None:
+        self._server = server
+        self._config = config
+        self._on_committed = on_committed
+        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._sending = 0
+
+    @property
+    def backlog(self) -> int:
+        """Outcomes that are not committed yet."""
+        return self._outcomes.qsize() + self._sending
+
+    def put(self, outcome: Outcome) -> None:
+        """Commit an outcome soon."""
+        self._outcomes.put_nowait(outcome)
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        while True:
+            sending = [await self._outcomes.get()]
+            while len(sending) < _ROUND and not self._outcomes.empty():
+                sending.append(self._outcomes.get_nowait())
+            self._sending = len(sending)
+            calls = [self._call(outcome) for outcome in sending]
+            while sending:
+                sending, calls = await self._server.persist(lambda o=sending, c=calls: self._send(o, c))
+                self._sending = len(sending)
+
+    async def _send(
+        self, outcomes: list[Outcome], calls: list[delivery.Call]
+    ) -> tuple[list[Outcome], list[delivery.Call]]:
+        """Send a round; returns what has to be sent again.
+
+        Raises:
+            RedisError: the server took none of them for a reason that passes.
+        """
+        started_s = time.monotonic()
+        replies = await self._server.calls(calls)
+        seconds = time.monotonic() - started_s
+        again: list[int] = []
+        passing: Exception | None = None
+        for place, (outcome, reply) in enumerate(zip(outcomes, replies, strict=True)):
+            if not isinstance(reply, Exception):
+                self._on_committed(outcome, bool(reply), seconds)
+            elif is_transient(reply):
+                again.append(place)
+                passing = reply
+            else:
+                _log.error(
+                    "the server refused a result; it stays pending",
+                    extra=fields(entry=outcome.entry.key.entry, reason=str(reply)),
+                )
+                self._on_committed(outcome, None, seconds)
+        if passing is not None and len(again) == len(outcomes):
+            raise passing
+        return [outcomes[place] for place in again], [calls[place] for place in again]
+
+    def _call(self, outcome: Outcome) -> delivery.Call:
+        config, key = self._config, outcome.entry.key
+        if outcome.result is None:
+            assert outcome.burial is not None
+            return delivery.discard(config.keys, key.entry, outcome.burial)
+        return delivery.commit(
+            config.keys,
+            key.lane,
+            key.entry,
+            outcome.result.id,
+            outcome.result.encode(),
+            outcome.reply,
+            outcome.burial,
+        )

@@ -1,0 +1,59 @@
+"""How a worker behaves; every option has a reason to be changed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from xuankan.errors import InputError
+from xuankan.protocol.keys import Keys
+
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Options of one worker.
+
+    Attributes:
+        url: of the Redis/Valkey server.
+        name: the consumer's name; stable over restarts, so that a worker finds what it held when it died.
+        keys: the shard that it serves.
+        max_batch: rows of a batch at most; an engine may allow fewer.
+        max_batch_tokens: padded tokens of a batch at most.
+        max_candidates: journals that one request may score.
+        prefetch_rows: rows of each lane that wait in this worker rather than on the server.
+        lease_s: how long a request stays with a worker that does not answer.
+        max_deliveries: a request that was handed to workers more often than this ends as `failed`.
+        block_s: how long one read waits on the server, and so how long draining may wait for a read.
+        burst: stop when the streams are empty.
+        metrics_port: where `/metrics`, `/healthz` and `/readyz` are served; None for nowhere, 0 for any free.
+        metrics_host: the address they are served on.
+
+    Raises:
+        InputError: an option out of its range.
+    """
+
+    url: str
+    name: str
+    keys: Keys = field(default_factory=Keys)
+    max_batch: int = 16
+    max_batch_tokens: int = 8192
+    max_candidates: int = 1000
+    prefetch_rows: int = 256
+    lease_s: float = 30.0
+    max_deliveries: int = 5
+    block_s: float = 0.5
+    burst: bool = False
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InputError("name", f"{self.name!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'")
+        for option in ("max_batch", "max_batch_tokens", "max_candidates", "prefetch_rows", "max_deliveries"):
+            if getattr(self, option) < 1:
+                raise InputError(option, f"{getattr(self, option)}; at least 1 is wanted")
+        for option in ("lease_s", "block_s"):
+            if not getattr(self, option) > 0:
+                raise InputError(option, f"{getattr(self, option)}; more than 0 seconds are wanted")

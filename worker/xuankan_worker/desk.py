@@ -1,0 +1,226 @@
+"""The desk: everything that a worker holds passes over it, from the stream entry to the committed outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from xuankan.errors import EngineError
+from xuankan.protocol.keys import LANES, Lane
+from xuankan.protocol.wire import Failure, Result, Status, Timings
+from xuankan_worker.admission import Admission, too_late
+from xuankan_worker.batcher import BatchLimits
+from xuankan_worker.commit import Committer
+from xuankan_worker.config import WorkerConfig
+from xuankan_worker.jobs import Entry, EntryKey, Job, Outcome
+from xuankan_worker.logs import fields
+from xuankan_worker.metrics import Metrics
+from xuankan_worker.pool import Pool, Run
+from xuankan_worker.ranking import rank
+from xuankan_worker.scheduler import Scheduler
+from xuankan_worker.server import Server
+from xuankan_worker.serving import Serving
+
+_log = logging.getLogger(__name__)
+
+MAX_BACKLOG = 1024
+"""Outcomes that may wait for their commit before no more requests are read."""
+MAX_FAILED_IN_A_ROW = 5
+"""Requests that an engine may fail with no batch succeeding between them; then it is the engine."""
+
+
+class Desk:
+    """Ties scheduler, contexts and committer together. All of it runs in the event loop's thread.
+
+    Attributes:
+        held: the entries that this worker must see to an end, whose leases it renews.
+        empty: set while nothing is held.
+        has_room: by lane, set while more may be read.
+        broken: gets an EngineError if the engine fails everything.
+        requests_done, rows_done: counted since the start.
+    """
+
+    def __init__(self, config: WorkerConfig, serving: Serving, server: Server, metrics: Metrics) -> None:
+        info = serving.engine.info
+        self._config = config
+        self._serving = serving
+        self._server = server
+        self._metrics = metrics
+        self._admission = Admission(config, serving)
+        self._scheduler = Scheduler(
+            BatchLimits(info.buckets, min(config.max_batch, info.max_batch), config.max_batch_tokens)
+        )
+        self.pool = Pool(serving.engine, serving.profiles, self._on_run)
+        self.committer = Committer(server, config, self._on_committed)
+        self.held: dict[EntryKey, Job | None] = {}
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.has_room = {lane: asyncio.Event() for lane in LANES}
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.requests_done = 0
+        self.rows_done = 0
+        self._failed_in_a_row = 0
+        self._look()
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows read that no batch has taken yet."""
+        return sum(self._scheduler.waiting_rows(lane) for lane in LANES)
+
+    def room(self, lane: Lane) -> int:
+        """Rows of a lane that may still be read."""
+        if self.committer.backlog >= MAX_BACKLOG:
+            return 0
+        return max(0, self._config.prefetch_rows - self._scheduler.waiting_rows(lane))
+
+    def accept(self, entries: Iterable[Entry], settled: set[EntryKey]) -> None:
+        """Take entries in; the requests of those in `settled` have a result already."""
+        now_s, now_ms = time.monotonic(), self._server.now_ms()
+        for entry in entries:
+            if entry.key in self.held:
+                continue  # reached us twice, by reading and by claiming
+            self.held[entry.key] = None
+            if entry.key in settled:
+                self.committer.put(self._admission.settled(entry, now_ms))
+                continue
+            found = self._admission.admit(entry, now_ms, now_s)
+            if isinstance(found, Outcome):
+                self._end(found)
+                continue
+            self.held[entry.key] = found
+            self._metrics.queue_seconds[entry.key.lane].observe(found.queue_ms / 1000)
+            self._scheduler.add(found)
+        self.pump()
+
+    def cancel(self, request_id: str) -> None:
+        """Drop what waits of a request that got its result from elsewhere."""
+        for job in [job for job in self._scheduler.jobs if job.request.id == request_id]:
+            self._scheduler.drop(job)
+            self.committer.put(self._admission.settled(job.entry, self._server.now_ms()))
+        self.pump()
+
+    def lose(self, keys: Iterable[EntryKey]) -> None:
+        """Forget entries that another worker has taken over."""
+        for key in keys:
+            job = self.held.pop(key, None)
+            if job is not None and not job.over:
+                self._scheduler.drop(job)
+            _log.warning("lease lost", extra=fields(entry=key.entry, lane=key.lane))
+        self.pump()
+
+    def pump(self) -> None:
+        """Give every idle context its next batch."""
+        now_ms = self._server.now_ms()
+        for job in self._scheduler.expired(now_ms):
+            self._give_up(job, "expired", too_late(job.request, now_ms))
+        while self.pool.idle:
+            batch = self._scheduler.next(self.pool.busy_tokens(time.monotonic()), self.pool.idle)
+            if batch is None:
+                break
+            self.pool.submit(batch)
+        self._look()
+
+    def _on_run(self, run: Run) -> None:
+        if self.broken.done():
+            return
+        metrics = self._metrics
+        done: list[Job] = []
+        broken: list[tuple[Job, str]] = []
+        metrics.engine_cpu_seconds.inc(run.engine_cpu_s)
+        if run.scores is not None:
+            done, unscored = self._scheduler.scored(run.batch, run.scores, run.started_s, run.ended_s)
+            broken = [(job, "the model gave a score that is not a finite number") for job in unscored]
+            self._failed_in_a_row = 0
+            rows, tokens = run.batch.rows, run.batch.tokens
+            self.rows_done += rows
+            metrics.rows.inc(rows)
+            metrics.real_tokens.inc(run.real_tokens)
+            metrics.padding_tokens.inc(tokens - run.real_tokens)
+            metrics.batch_rows.observe(rows)
+            metrics.batch_seconds.observe(run.ended_s - run.started_s)
+        else:
+            metrics.batch_failures.inc()
+            facts = fields(rows=run.batch.rows, bucket=run.batch.bucket, reason=str(run.error))
+            _log.warning("a batch failed", extra=facts)
+            broken = [(job, str(run.error)) for job in self._scheduler.failed(run.batch)]
+            self._failed_in_a_row += len(broken)
+            if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+                # Stopping leaves the requests to other workers; going on would fail them all.
+                message = f"{self._failed_in_a_row} requests in a row failed, the last with: {run.error}"
+                self.broken.set_exception(EngineError(message))
+                return
+        self.pump()  # first of all, so that the context works while rankings are made
+        for job in done:
+            self._finish(job)
+        for job, reason in broken:
+            self._give_up(job, "failed", Failure("engine_error", reason[:500]))
+
+    def _finish(self, job: Job) -> None:
+        request, serving = job.request, self._serving
+        assert job.started_s is not None
+        ranking = rank(request, job.scores, serving)
+        ready_s, ready_ms = time.monotonic(), self._server.now_ms()
+        result = Result(
+            id=request.id,
+            status="ok",
+            release=serving.release,
+            catalogue=serving.catalogue.version,
+            worker=self._config.name,
+            completed_ms=ready_ms,
+            ranking=ranking,
+            scored=len(job.scores),
+            deliveries=job.entry.deliveries,
+            timings=Timings(
+                queue_ms=job.queue_ms,
+                batch_ms=(job.started_s - job.read_s) * 1000,
+                engine_ms=(job.ended_s - job.started_s) * 1000,
+                rank_ms=(ready_s - job.ended_s) * 1000,
+            ),
+            warnings=request.warnings,
+            traceparent=request.traceparent,
+        )
+        seconds = max(0.0, ready_ms - job.entry.received_ms) / 1000
+        self._metrics.request_seconds[job.entry.key.lane].observe(seconds)
+        self._end(Outcome(job.entry, result, request.reply))
+
+    def _give_up(self, job: Job, status: Status, failure: Failure) -> None:
+        self._end(self._admission.outcome(job.entry, job.request, status, failure, self._server.now_ms()))
+
+    def _end(self, outcome: Outcome) -> None:
+        result, burial, key = outcome.result, outcome.burial, outcome.entry.key
+        if key not in self.held:
+            return  # lost to another worker meanwhile
+        if result is not None and result.failure is not None:
+            facts = fields(request=result.id, status=result.status, code=result.failure.code, entry=key.entry)
+            _log.warning("a request ended without a ranking", extra=facts)
+        elif burial is not None:
+            facts = fields(code=burial.code, entry=key.entry, bytes=len(outcome.entry.body))
+            _log.warning("an entry names no request; sent to the dead stream", extra=facts)
+        self.committer.put(outcome)
+
+    def _on_committed(self, outcome: Outcome, written: bool | None, seconds: float) -> None:
+        metrics, result, burial = self._metrics, outcome.result, outcome.burial
+        self.held.pop(outcome.entry.key, None)
+        metrics.commit_seconds.observe(seconds)
+        if written:
+            self.requests_done += 1
+            if result is not None:
+                code = result.failure.code if result.failure is not None else ""
+                metrics.results.labels(result.status, code).inc()
+            if burial is not None:
+                metrics.buried.labels(burial.code).inc()
+        elif written is not None:
+            metrics.duplicates.inc()
+        self._look()
+
+    def _look(self) -> None:
+        """Bring events and gauges up to date."""
+        self.empty.set() if not self.held else self.empty.clear()
+        self._metrics.in_flight.set(len(self.held))
+        self._metrics.busy_contexts.set(self.pool.running)
+        for lane in LANES:
+            event = self.has_room[lane]
+            event.set() if self.room(lane) else event.clear()
+            self._metrics.waiting_rows[lane].set(self._scheduler.waiting_rows(lane))

@@ -1,0 +1,86 @@
+"""What a worker holds: stream entries, and the requests in them while they are scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xuankan.protocol.delivery import Burial
+from xuankan.protocol.keys import Lane
+from xuankan.protocol.wire import Request, Result
+
+
+class EntryKey(NamedTuple):
+    """Names a stream entry."""
+
+    lane: Lane
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stream entry as read.
+
+    Attributes:
+        key: its stream and id.
+        request_id: the entry's `id` field, None if missing or unusable.
+        body: the entry's `request` field, empty if missing.
+        deliveries: how often it was handed to a worker, this time included.
+    """
+
+    key: EntryKey
+    request_id: str | None
+    body: bytes
+    deliveries: int
+
+    @property
+    def received_ms(self) -> float:
+        """Server time at which the entry was added: the first half of its id."""
+        return float(self.key.entry.partition("-")[0])
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request being scored.
+
+    Attributes:
+        entry: where it came from.
+        request: what to score.
+        lengths: int32 [N], tokens of each row.
+        queue_ms: from the server's receipt to `read_s`.
+        read_s, started_s, ended_s: monotonic times of reading, of its first batch's start, its last's end.
+        scores: float32 [N], NaN where not scored yet.
+        remaining: rows not scored yet.
+        over: no more rows of it are to be run: it is scored, failed, expired, cancelled or lost.
+    """
+
+    entry: Entry
+    request: Request
+    lengths: NDArray[np.int32]
+    queue_ms: float
+    read_s: float
+    scores: NDArray[np.float32]
+    remaining: int
+    started_s: float | None = None
+    ended_s: float = 0.0
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an entry ended, ready to commit.
+
+    Attributes:
+        entry: what to acknowledge.
+        result: what to make visible; None if the entry names no request that could have a result.
+        reply: the address of the producer that waits.
+        burial: set if the entry goes to the dead stream.
+    """
+
+    entry: Entry
+    result: Result | None
+    reply: str | None = None
+    burial: Burial | None = None

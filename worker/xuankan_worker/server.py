@@ -1,0 +1,214 @@
+"""The connections to the Redis/Valkey server, and riding through its absences."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from xuankan.errors import InputError, ServerUnavailable
+from xuankan.protocol.delivery import Call
+from xuankan_worker.logs import fields
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+TIMEOUT_S = 5.0
+"""How long a command may take before its connection counts as dead."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_TRANSIENT = (
+    exceptions.ConnectionError,  # also while the server loads its data, and refused credentials
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.ClusterDownError,  # also a replica whose primary is down
+    exceptions.TryAgainError,
+    exceptions.NoPermissionError,
+    OSError,
+)
+_TRANSIENT_REPLIES = ("NOREPLICAS", "MISCONF", "BUSY ", "UNBLOCKED")
+
+
+class Stopped(Exception):
+    """The wait for the server was given up because the worker stops."""
+
+
+def connect(url: str, block_s: float = 0.0) -> Redis:
+    """A client whose commands may block for `block_s`. It retries nothing by itself; `Server.persist` does.
+
+    Raises:
+        InputError: not a URL of a Redis/Valkey server.
+    """
+    try:
+        return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis-py types **kwargs loosely
+            url,
+            protocol=2,  # a RESP3 pool keeps connections that the server has closed (redis-py 8.1)
+            socket_timeout=TIMEOUT_S + block_s,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise InputError("redis", f"{_address(url)!r} is no URL like redis://host:6379/0: {error}") from None
+
+
+class Server:
+    """One server: runs commands, waits for it while it is away, and says once when that changes.
+
+    `up` is False until the first success, and from a failure until the next success. `on_change` is called
+    with its new value.
+    """
+
+    def __init__(self, url: str, on_change: Callable[[bool], None] = lambda _up: None) -> None:
+        self._url = url
+        self._on_change = on_change
+        self._address = _address(url)
+        self._failing: set[object] = set()  # calls of `persist` that wait for the server
+        self._commands = connect(url)
+        self._clock_offset_ms = time.time() * 1000 - time.monotonic() * 1000
+        self._down_since_s: float | None = None
+        self.up = False
+
+    def pubsub(self) -> PubSub:
+        """A subscription on a connection of its own."""
+        return self._commands.pubsub()  # pyright: ignore[reportUnknownMemberType]
+
+    async def command(
+        self, *command: str | bytes | float, client: Redis | None = None, **parsing: object
+    ) -> Any:
+        """Run one command; `parsing` are options of redis-py's reply parser."""
+        return await cast(Any, client or self._commands).execute_command(*command, **parsing)
+
+    async def commands(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
+        """Run commands in one round trip, without a transaction.
+
+        Raises:
+            redis.exceptions.RedisError: of the first that failed; the others were run.
+        """
+        replies = await self._replies(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def calls(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip; one that fails gives its error."""
+        replies = await self._replies([call.by_hash() for call in calls])
+        for place, reply in enumerate(replies):
+            if isinstance(reply, exceptions.NoScriptError):
+                (replies[place],) = await self._replies([calls[place].by_text()])
+        return replies
+
+    async def call(self, call: Call) -> Any:
+        """Run one script.
+
+        Raises:
+            redis.exceptions.RedisError: it failed.
+        """
+        (reply,) = await self.calls([call])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def persist(self, attempt: Callable[[], Awaitable[T]], stopping: asyncio.Event | None = None) -> T:
+        """Run `attempt` until the server lets it succeed, with growing, jittered pauses.
+
+        Raises:
+            Stopped: `stopping` was set while the server was away.
+            ServerUnavailable: the server refuses, and waiting will not change that.
+        """
+        failures, ourselves = 0, object()
+        try:
+            while True:
+                try:
+                    result = await attempt()
+                except (exceptions.RedisError, OSError) as error:
+                    if not is_transient(error):
+                        raise ServerUnavailable(f"{self._address} refuses: {error}") from error
+                    failures += 1
+                    # The first failure may be a connection that died while idle: try a fresh one at once.
+                    if failures > 1:
+                        self._failing.add(ourselves)
+                        self._went_down(error)
+                        await self._pause(failures - 2, stopping)
+                else:
+                    self._failing.discard(ourselves)
+                    self._came_up()
+                    return result
+        finally:
+            self._failing.discard(ourselves)
+
+    async def synchronise(self) -> None:
+        """Read the server's clock."""
+        before_s = time.monotonic()
+        seconds, microseconds = cast(tuple[int, int], await self.command("TIME"))
+        middle_s = (before_s + time.monotonic()) / 2
+        self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - middle_s * 1000
+
+    def now_ms(self) -> float:
+        """Unix time on the server's clock, estimated; on ours until `synchronise` succeeded."""
+        return time.monotonic() * 1000 + self._clock_offset_ms
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._commands.aclose()
+
+    async def _replies(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
+        pipeline = self._commands.pipeline(transaction=False)
+        for command in commands:
+            cast(Any, pipeline).execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
+
+    async def _pause(self, failures: int, stopping: asyncio.Event | None) -> None:
+        longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(failures, 10))
+        pause_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        if stopping is None:
+            await asyncio.sleep(pause_s)
+            return
+        try:
+            await asyncio.wait_for(stopping.wait(), pause_s)
+        except TimeoutError:
+            return
+        raise Stopped
+
+    def _went_down(self, error: Exception) -> None:
+        if self._down_since_s is None:
+            self._down_since_s = time.monotonic()
+            reason = str(error) or type(error).__name__
+            _log.warning(
+                "server unavailable; waiting for it", extra=fields(server=self._address, reason=reason)
+            )
+            self.up = False
+            self._on_change(False)
+
+    def _came_up(self) -> None:
+        # Others may still fail: a full server, for one, refuses writes and answers reads.
+        if self.up or self._failing:
+            return
+        if self._down_since_s is not None:
+            away_s = round(time.monotonic() - self._down_since_s, 3)
+            _log.warning("server available again", extra=fields(server=self._address, away_s=away_s))
+            self._down_since_s = None
+        self.up = True
+        self._on_change(True)
+
+
+def _address(url: str) -> str:
+    """The URL without user and password."""
+    return urlsplit(url)._replace(query="", fragment="").geturl().rpartition("@")[2]
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether waiting may help: the server is away, loading, full, read-only or failing over."""
+    if isinstance(error, _TRANSIENT):
+        return True
+    return isinstance(error, exceptions.ResponseError) and str(error).startswith(_TRANSIENT_REPLIES)
