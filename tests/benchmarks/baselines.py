@@ -63,12 +63,10 @@ def rankings(path: Path, catalogue: Catalogue) -> Iterator[tuple[str, str, Quali
 
     training = read_papers(path, "train")
     labels = truth(training)
-    vectorizer = TfidfVectorizer(
-        sublinear_tf=True, min_df=3, max_df=0.5, stop_words="english", dtype=np.float32
-    )
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=3, max_df=0.5, stop_words="english")
     rows = vectorizer.fit_transform(texts(training))
     means = centroids(rows, labels, len(catalogue))
-    linear = SGDClassifier(loss="log_loss", alpha=1e-6, max_iter=5, tol=None, n_jobs=2, random_state=0)
+    linear = SGDClassifier(loss="log_loss", alpha=1e-6, max_iter=5, tol=1e-3, n_jobs=2, random_state=0)
     linear.fit(rows, labels)
     first_stage = FirstStage.default().for_catalogue(catalogue)
     for split in splits(path):

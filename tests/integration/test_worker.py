@@ -212,7 +212,7 @@ async def test_a_context_that_cannot_be_opened_is_an_error_of_the_start(server_u
     "changes", [{"name": "a b"}, {"max_batch": 0}, {"lease_s": 0.0}, {"url": "http://nowhere"}]
 )
 async def test_an_option_out_of_range_is_named(changes: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=next(iter(changes)).replace("url", "http://nowhere")):
+    with pytest.raises(InputError, match=next(iter(changes))):
         Worker(config(**({"url": "redis://127.0.0.1"} | changes)), serving(ScriptedEngine()))  # type: ignore[arg-type]
 
 

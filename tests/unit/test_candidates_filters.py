@@ -122,10 +122,8 @@ def test_unknown_facts_are_counted_for_the_user() -> None:
     picked = select(scores(catalogue), catalogue, 20, Filters(open_access=True))
     assert all(catalogue[int(i)].open_access in ("gold", "diamond") for i in picked.indices)
     unknown = sum(journal.open_access is None for journal in catalogue)
-    assert picked.warnings == (
-        f"the filters left out {unknown} of 619 journals because the catalogue does not know whether they "
-        "meet them",
-    )
+    assert len(picked.warnings) == 1
+    assert f"left out {unknown} of 619 journals because the catalogue does not know" in picked.warnings[0]
 
 
 def test_named_journals_win_over_the_first_stage() -> None:

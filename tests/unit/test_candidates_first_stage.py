@@ -81,7 +81,7 @@ def test_another_catalogue_keeps_known_journals_and_reads_the_profiles_of_new_on
     scores = first_stage.scores("Polyphenols of oolong tea", "Camellia sinensis leaves after fermentation.")
     assert np.argmax(scores) == 0
     elsewhere = first_stage.scores("Spectral gaps of Schrödinger operators", "We prove a theorem.")
-    assert elsewhere[0] < np.median(elsewhere)
+    assert np.sum(elsewhere > elsewhere[0]) > 20
     whole = FirstStage.default().logits("Spectral gaps of Schrödinger operators", "We prove a theorem.")
     kept = [shipped.index(journal) for journal in first_stage.journals[1:]]
     logits = first_stage.logits("Spectral gaps of Schrödinger operators", "We prove a theorem.")
@@ -98,5 +98,5 @@ def test_journals_treated_as_new_are_still_found_and_do_not_flood_the_others() -
     truth = np.array([positions[title] for title in papers["journal"]])
     scores = FirstStage.default().for_catalogue(renewed).score_many(papers["title"], papers["abstract"])
     new = truth % 10 == 0
-    assert measure(scores[new], truth[new]).recall_100 >= 0.6
+    assert measure(scores[new], truth[new]).recall_100 >= 0.9
     assert measure(scores[~new], truth[~new]).recall_100 >= 0.94

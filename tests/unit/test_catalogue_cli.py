@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 # pyarrow ships no types.
 import json
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_every_command_explains_itself() -> None:
     assert {"build", "check", "import", "show"} == set(catalogue.commands)
     for command in catalogue.commands:
         assert len(run(command, "--help").output) > 300
-    assert 'a column "title"' in run("import", "--help").output
+    assert "\n  DOAJ        its journal CSV" in run("import", "--help").output
 
 
 def test_show_prints_journals_and_the_summary() -> None:
@@ -45,7 +46,7 @@ def test_show_prints_journals_and_the_summary() -> None:
     output = run("show", "0031-9007").output
     assert output.startswith("Physical Review Letters\n")
     assert "0031-9007; 1079-7114" in output
-    assert [row["id"] for row in data("show", "physical", "review", "b")] == ["physical-review-b"]
+    assert [row["id"] for row in data("show", "physical review b", "--limit", "1")] == ["physical-review-b"]
     assert len(data("show", "physics", "--limit", "3")) == 3
 
 
@@ -102,7 +103,7 @@ def test_import_refuses_contradictions_and_unwritable_files(tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Papers of the sample's commonest journals, most of them as a training split, and a table of the journals."""
+    """Papers of the sample's commonest journals, mostly a training split, and a table of the journals."""
     folder = tmp_path_factory.mktemp("tables")
     rows = read_columns(SAMPLE, ("title", "abstract", "journal"))
     common = {name for name in rows["journal"] if rows["journal"].count(name) >= 6}
@@ -153,10 +154,10 @@ def test_build_makes_a_catalogue_and_a_first_stage_that_fit_each_other(
 def test_build_refuses_tables_that_do_not_fit(tmp_path: Path, tables: tuple[Path, Path]) -> None:
     papers, journals = tables
     with pytest.raises(
-        CatalogueError, match="papers.parquet lacks the columns .*year.*; it has title, abstract"
+        CatalogueError, match=r"papers.parquet lacks the columns .*year.*; it has title, abstract"
     ):
         run("build", "--papers", SAMPLE, "--journals", journals, "-o", tmp_path)
-    with pytest.raises(CatalogueError, match="lacks the columns .*issns"):
+    with pytest.raises(CatalogueError, match=r"lacks the columns .*issns"):
         run("build", "--papers", papers, "--journals", papers, "-o", tmp_path)
     no_parquet = tmp_path / "x.parquet"
     no_parquet.write_text("hello")

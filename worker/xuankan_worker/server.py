@@ -8,35 +8,18 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from xuankan.errors import InputError, ServerUnavailable
+from xuankan.errors import ServerUnavailable
+from xuankan.protocol.connect import COMMAND_TIMEOUT_S, REFUSALS, backoff_s, describe, is_passing, open_client
 from xuankan.protocol.delivery import Call
 from xuankan_worker.logs import fields
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-TIMEOUT_S = 5.0
-"""How long a command may take before its connection counts as dead."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-_TRANSIENT = (
-    exceptions.ConnectionError,  # also while the server loads its data, and refused credentials
-    exceptions.TimeoutError,
-    exceptions.ReadOnlyError,
-    exceptions.OutOfMemoryError,
-    exceptions.ClusterDownError,  # also a replica whose primary is down
-    exceptions.TryAgainError,
-    exceptions.NoPermissionError,
-    OSError,
-)
-_TRANSIENT_REPLIES = ("NOREPLICAS", "MISCONF", "BUSY ", "UNBLOCKED")
 
 
 class Stopped(Exception):
@@ -49,16 +32,7 @@ def connect(url: str, block_s: float = 0.0) -> Redis:
     Raises:
         InputError: not a URL of a Redis/Valkey server.
     """
-    try:
-        return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis-py types **kwargs loosely
-            url,
-            protocol=2,  # a RESP3 pool keeps connections that the server has closed (redis-py 8.1)
-            socket_timeout=TIMEOUT_S + block_s,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError as error:
-        raise InputError("redis", f"{_address(url)!r} is no URL like redis://host:6379/0: {error}") from None
+    return open_client(url, timeout_s=COMMAND_TIMEOUT_S + block_s)
 
 
 class Server:
@@ -71,7 +45,7 @@ class Server:
     def __init__(self, url: str, on_change: Callable[[bool], None] = lambda _up: None) -> None:
         self._url = url
         self._on_change = on_change
-        self._address = _address(url)
+        self._address = describe(url)
         self._failing: set[object] = set()  # calls of `persist` that wait for the server
         self._commands = connect(url)
         self._clock_offset_ms = time.time() * 1000 - time.monotonic() * 1000
@@ -169,8 +143,7 @@ class Server:
         return await pipeline.execute(raise_on_error=False)
 
     async def _pause(self, failures: int, stopping: asyncio.Event | None) -> None:
-        longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(failures, 10))
-        pause_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        pause_s = backoff_s(failures, random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
         if stopping is None:
             await asyncio.sleep(pause_s)
             return
@@ -202,13 +175,6 @@ class Server:
         self._on_change(True)
 
 
-def _address(url: str) -> str:
-    """The URL without user and password."""
-    return urlsplit(url)._replace(query="", fragment="").geturl().rpartition("@")[2]
-
-
 def is_transient(error: Exception) -> bool:
-    """Whether waiting may help: the server is away, loading, full, read-only or failing over."""
-    if isinstance(error, _TRANSIENT):
-        return True
-    return isinstance(error, exceptions.ResponseError) and str(error).startswith(_TRANSIENT_REPLIES)
+    """Whether a worker waits: also for an operator who mends a password or an ACL."""
+    return is_passing(error) or isinstance(error, REFUSALS)

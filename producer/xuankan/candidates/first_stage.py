@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan.catalogue.model import Catalogue, Journal
+from xuankan.catalogue.model import Catalogue
 from xuankan.catalogue.terms import term_counts
 from xuankan.errors import CatalogueError
 
@@ -46,9 +46,8 @@ class FirstStage:
         output: float32 [J, R], the w_j.
         bias: float32 [J], the b_j.
         prior: float32 [J], the p_j.
-        newcomer: slope and intercept of the logit of a journal known by its profile alone, given the cosine
-        of
-            profile and manuscript.
+        newcomer: for a journal known by its profile alone, the scale of its centroid and what is added to its
+            bias (`newcomers.py`).
     """
 
     catalogue_version: str
@@ -76,9 +75,10 @@ class FirstStage:
         weights = (1 + np.log(np.array([count for _, count in known], dtype=np.float32))) * self.idf[terms]
         return terms, weights / max(float(np.linalg.norm(weights)), 1e-9)
 
-    def profile_vector(self, journal: Journal) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """As `vector`, of a journal's profile."""
-        return self.vector(journal.title, journal.profile or " ".join(journal.subjects))
+    def embed(self, terms: NDArray[np.int64], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`x E`, float32 [R], of what `vector` gave."""
+        common = terms < len(self.embedding)
+        return x[common] @ self.embedding[terms[common]]
 
     def logits(self, title: str, abstract: str) -> NDArray[np.float64]:
         """What each journal's probability is made of (see the module's text), float64 [J]."""
@@ -92,8 +92,7 @@ class FirstStage:
             places = offsets + np.arange(len(offsets))
             weights = self.weights[places] * np.repeat(x, lengths)
             logits += np.bincount(self.posted[places], weights, minlength=len(self.journals))
-            common = terms < len(self.embedding)
-            logits += self.output @ (x[common] @ self.embedding[terms[common]])
+            logits += self.output @ self.embed(terms, x)
         return logits
 
     def scores(self, title: str, abstract: str) -> NDArray[np.float32]:
@@ -110,8 +109,9 @@ class FirstStage:
     def for_catalogue(self, catalogue: Catalogue) -> FirstStage:
         """A first stage for another catalogue.
 
-        Journals that this one knows (by id) keep their fitted vectors; each other gets the vector of its
-        profile.
+        Journals that this one knows (by id) keep what was fitted. Of another journal, the centroid is the
+        vector of its profile, and w, b and p are the mean of those of the known journals that its profile is
+        like, weighted by their probabilities, were the profile a manuscript.
         """
         if catalogue.version == self.catalogue_version:
             return self
@@ -120,7 +120,7 @@ class FirstStage:
         output = np.zeros((len(catalogue), self.output.shape[1]), np.float32)
         bias = np.zeros(len(catalogue), np.float32)
         prior = np.zeros(len(catalogue), np.float32)
-        slope, intercept = self.newcomer
+        scale, constant = self.newcomer
         term_of = np.repeat(np.arange(len(self.idf)), np.diff(self.starts))
         added: list[tuple[NDArray[np.int64], int, NDArray[np.float32]]] = []
         for position, journal in enumerate(catalogue):
@@ -129,9 +129,12 @@ class FirstStage:
                 output[position] = self.output[before]
                 bias[position], prior[position] = self.bias[before], self.prior[before]
             else:
-                terms, x = self.profile_vector(journal)
-                added.append((terms, position, x * np.float32(slope)))
-                bias[position] = intercept
+                terms, x = self.vector(journal.title, journal.profile)
+                added.append((terms, position, x * np.float32(scale)))
+                alike = np.exp(self.scores(journal.title, journal.profile))
+                output[position] = alike @ self.output
+                bias[position] = alike @ self.bias + constant
+                prior[position] = alike @ self.prior
         kept = moved[self.posted] >= 0
         terms = np.concatenate([term_of[kept], *(t for t, _, _ in added)])
         posted = np.concatenate([moved[self.posted[kept]], *(np.full(len(t), p) for t, p, _ in added)])

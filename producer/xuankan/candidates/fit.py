@@ -86,8 +86,8 @@ def fit_rows(
     # These papers are part of their journal's centroid: look at it without them, as in training.
     with_itself = column(matrix.rows[few].multiply(centroids[truth]).sum(axis=1))
     logits[np.arange(len(few)), truth] += correction.scale * (own[few] - with_itself)
-    cosines = newcomers.profile_cosines(fitted, catalogue, some)
-    return replace(fitted, newcomer=newcomers.calibrate(logits, cosines, truth))
+    cosines, rest = newcomers.as_new(fitted, catalogue, some)
+    return replace(fitted, newcomer=newcomers.calibrate(logits, cosines, rest, truth))
 
 
 def recency(papers: Papers, memory_years: float) -> NDArray[np.float64]:

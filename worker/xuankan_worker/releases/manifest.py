@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -154,3 +155,8 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def default_release() -> Path:
+    """The directory of the release that the package carries."""
+    return Path(str(files("xuankan_worker") / "data" / "model"))

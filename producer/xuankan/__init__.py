@@ -1,0 +1,68 @@
+"""Xuankan (选刊) ranks the journals that fit a manuscript. This is what a portal installs.
+
+    async with Producer("redis://localhost:6379") as producer:
+        ranking = await producer.rank(Manuscript(title, abstract))
+
+`SyncProducer` is the same without `async`, `embedded` brings a server and a worker of one's own, and
+`errors` holds everything that is raised. Names are imported when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xuankan.bulk import Outcome
+    from xuankan.candidates import Filters
+    from xuankan.catalogue import Catalogue, Journal
+    from xuankan.client import Producer, Ticket
+    from xuankan.embedded import EmbeddedServer, EmbeddedWorker
+    from xuankan.errors import XuankanError
+    from xuankan.manuscript import Manuscript
+    from xuankan.prepare import Options
+    from xuankan.protocol.wire import RankedJournal
+    from xuankan.rankings import Ranking, RankingTimings
+    from xuankan.sync import SyncProducer
+
+__all__ = [
+    "Catalogue",
+    "EmbeddedServer",
+    "EmbeddedWorker",
+    "Filters",
+    "Journal",
+    "Manuscript",
+    "Options",
+    "Outcome",
+    "Producer",
+    "RankedJournal",
+    "Ranking",
+    "RankingTimings",
+    "SyncProducer",
+    "Ticket",
+    "XuankanError",
+]
+
+_HOMES = {
+    "Catalogue": "catalogue",
+    "EmbeddedServer": "embedded",
+    "EmbeddedWorker": "embedded",
+    "Filters": "candidates",
+    "Journal": "catalogue",
+    "Manuscript": "manuscript",
+    "Options": "prepare",
+    "Outcome": "bulk",
+    "Producer": "client",
+    "RankedJournal": "protocol.wire",
+    "Ranking": "rankings",
+    "RankingTimings": "rankings",
+    "SyncProducer": "sync",
+    "Ticket": "client",
+    "XuankanError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xuankan' has no attribute {name!r}")
+    return getattr(import_module(f"xuankan.{_HOMES[name]}"), name)

@@ -1,0 +1,76 @@
+"""Manuscripts from files and standard input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, cast
+
+from xuankan.errors import InputError
+from xuankan.manuscript import Manuscript
+
+_DOCUMENTS = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a Word or zip file",
+    b"\xd0\xcf\x11\xe0": "a Word file",
+}
+
+
+def read_manuscripts(file: BinaryIO, name: str) -> Iterator[Manuscript | Mapping[str, Any]]:
+    """The manuscripts of a file: `.jsonl` (an object a line), `.json` (an object or a list), else plain text.
+
+    Plain text has the title in its first line and the abstract in the rest. Standard input (`-`) that begins
+    with `{` is JSON lines. Objects are returned as they are: `Manuscript.from_mapping` reads them.
+
+    Raises:
+        InputError: the file is not UTF-8 text, or not JSON where it should be.
+    """
+    if name.endswith(".jsonl"):
+        yield from _json_lines(file, name)
+        return
+    data = file.read()
+    for mark, what in _DOCUMENTS.items():
+        if data.startswith(mark):
+            raise InputError(name, f"{what}: copy the title and the abstract into a text file")
+    text = _decode(data, name, "")
+    if name.endswith(".json"):
+        yield from _json_document(text, name)
+    elif name == "-" and text.lstrip().startswith("{"):
+        yield from _json_lines(iter(data.splitlines()), name)
+    else:
+        yield Manuscript.from_text(text)
+
+
+def _json_document(text: str, name: str) -> Iterator[Mapping[str, Any]]:
+    document = _json(text, name, "")
+    for row in cast(list[object], document) if isinstance(document, list) else [document]:
+        yield _object(row, name, "")
+
+
+def _json_lines(lines: Iterator[bytes] | BinaryIO, name: str) -> Iterator[Mapping[str, Any]]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f" in line {number}"
+            yield _object(_json(_decode(line, name, where), name, where), name, where)
+
+
+def _json(text: str, name: str, where: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(name, f"no JSON{where}: {error}") from None
+
+
+def _object(row: object, name: str, where: str) -> Mapping[str, Any]:
+    if not isinstance(row, dict):
+        raise InputError(name, f"{type(row).__name__}{where}, not an object with title and abstract")
+    return cast(Mapping[str, Any], row)
+
+
+def _decode(data: bytes, name: str, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            name, f"no UTF-8 text{where} (byte {error.start}): convert it, as in `iconv -f GB18030 -t UTF-8`"
+        ) from None

@@ -1,0 +1,195 @@
+"""`xuankan recommend`: rank the journals that fit a manuscript."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Iterable, Mapping
+
+    from xuankan import Manuscript, Options, Outcome
+
+    Given = Manuscript | Mapping[str, Any]
+
+_AT_ONCE = 16
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option("--title", metavar="TEXT", help="The title, instead of a FILE.")
+@click.option("--abstract", metavar="TEXT", help="The abstract, instead of a FILE.")
+@click.option(
+    "--top-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Journals to show."
+)
+@click.option(
+    "--candidates",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Journals that the model scores, the best by a cheap first stage.",
+)
+@click.option(
+    "--journal", "journals", metavar="ID", multiple=True, help="Score this journal; may be repeated."
+)
+@click.option("--open-access", is_flag=True, help="Open journals only.")
+@click.option(
+    "--max-apc-usd", type=click.FloatRange(0), metavar="N", help="Publishing openly costs at most N."
+)
+@click.option(
+    "--language", "languages", metavar="L", multiple=True, help="Publishes in it, as `en`; may be repeated."
+)
+@click.option(
+    "--publisher", "publishers", metavar="P", multiple=True, help="Part of its name; may be repeated."
+)
+@click.option("--subject", "subjects", metavar="S", multiple=True, help="Part of a subject; may be repeated.")
+@click.option(
+    "--redis",
+    "url",
+    metavar="URL",
+    envvar="XUANKAN_REDIS",
+    help="Ask the workers of this Redis/Valkey server: redis://, rediss:// or unix://. [env: XUANKAN_REDIS]",
+)
+@click.option(
+    "--embedded", is_flag=True, help="Start a private server and worker. The default without --redis."
+)
+@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
+@click.option(
+    "--catalogue",
+    "catalogue_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The workers' catalogue. Default: the one in the package.",
+)
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="Give a manuscript up after this many seconds.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each manuscript.")
+def recommend(
+    file: BinaryIO | None,
+    title: str | None,
+    abstract: str | None,
+    top_k: int,
+    candidates: int,
+    journals: tuple[str, ...],
+    open_access: bool,
+    max_apc_usd: float | None,
+    languages: tuple[str, ...],
+    publishers: tuple[str, ...],
+    subjects: tuple[str, ...],
+    url: str | None,
+    embedded: bool,
+    namespace: str,
+    catalogue_file: Path | None,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Rank the journals that fit a manuscript.
+
+    FILE is plain text (the first line is the title, the rest the abstract), .json (an object with title,
+    abstract and keywords, or a list of them) or .jsonl (such an object a line); - reads standard input.
+
+    Filters keep journals of which the fact is known. Without --redis, a server and a worker are started for
+    this command alone, which takes a few seconds and needs the extra `cpu`.
+
+    \b
+    xuankan recommend paper.txt
+    xuankan recommend --title "Flow past a cylinder" --abstract "We study ..." --open-access
+    xuankan recommend papers.jsonl --redis redis://queue.example.org --json > rankings.jsonl
+    """  # noqa: D301
+    if (file is None) == (title is None and abstract is None):
+        raise click.UsageError("give either a FILE or --title and --abstract")
+    if (
+        embedded
+        and click.get_current_context().get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE
+    ):
+        raise click.UsageError("--embedded and --redis exclude each other")
+
+    from xuankan import Filters, Manuscript, Options
+    from xuankan.cli.inputs import read_manuscripts
+    from xuankan.cli.running import run
+
+    given: Iterable[Given]
+    given = [Manuscript(title or "", abstract or "")] if file is None else read_manuscripts(file, file.name)
+    options = Options(
+        top_k=top_k,
+        candidates=list(journals) or candidates,
+        filters=Filters(open_access or None, max_apc_usd, languages, publishers, subjects),
+        deadline_s=timeout_s,
+    )
+    ended_well = run(
+        _recommend(given, options, None if embedded else url, namespace, catalogue_file, as_json)
+    )
+    click.get_current_context().exit(0 if ended_well else 4)
+
+
+async def _recommend(
+    given: Iterable[Given],
+    options: Options,
+    url: str | None,
+    namespace: str,
+    catalogue_file: Path | None,
+    as_json: bool,
+) -> bool:
+    """Rank all and show them in their order, a few at a time; whether every one has a ranking."""
+    import asyncio
+    from collections import deque
+
+    from xuankan import Catalogue, Producer
+    from xuankan.bulk import rank_one
+    from xuankan.cli.running import served
+
+    catalogue = None if catalogue_file is None else Catalogue.load(catalogue_file)
+    worker_options = () if catalogue_file is None else ("--catalogue", str(catalogue_file))
+    manuscripts = enumerate(given)
+    first = next(manuscripts, None)  # unusable input is said before anything is started
+    if first is None:
+        return True
+    async with (
+        served(url, namespace, worker_options) as server_url,
+        Producer(server_url, namespace=namespace, catalogue=catalogue, server_timeout_s=5.0) as producer,
+    ):
+
+        async def work(index: int, one: Given) -> Outcome:
+            return await rank_one(lambda manuscript: producer.rank(manuscript, **options), index, one)
+
+        waiting: deque[asyncio.Task[Outcome]] = deque([asyncio.create_task(work(*first))])
+        ended_well = True
+        for index, one in manuscripts:
+            if len(waiting) == _AT_ONCE:
+                ended_well &= _show(await waiting.popleft(), as_json)
+            waiting.append(asyncio.create_task(work(index, one)))
+        while waiting:
+            ended_well &= _show(await waiting.popleft(), as_json)
+    return ended_well
+
+
+def _show(outcome: Outcome, as_json: bool) -> bool:
+    from xuankan import Manuscript
+    from xuankan.cli.render import console, error_json, ranking_json, ranking_view
+    from xuankan.errors import RequestExpired, WaitTimeout
+
+    given = outcome.manuscript
+    title = given.title if isinstance(given, Manuscript) else str(given.get("title") or "")
+    if outcome.ranking is not None:
+        if as_json:
+            click.echo(ranking_json(title, outcome.ranking))
+        else:
+            console().print(ranking_view(title, outcome.ranking))
+        return True
+    error = outcome.error
+    assert error is not None
+    hint = ""
+    if isinstance(error, RequestExpired | WaitTimeout):
+        hint = ". Is a worker running? See `xuankan worker status`, or raise --timeout-s"
+    click.echo(f"xuankan: manuscript {outcome.index + 1}: {error}{hint}", err=True)
+    if as_json:
+        click.echo(error_json(title, error))
+    return False

@@ -1,0 +1,120 @@
+"""What a producer gets: a ranking, or the error that says why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xuankan.errors import (
+    RequestCancelled,
+    RequestError,
+    RequestExpired,
+    RequestFailed,
+    RequestIncompatible,
+    RequestInvalid,
+)
+from xuankan.protocol.scripts import Kept
+from xuankan.protocol.wire import RankedJournal, Result, Status
+
+_INCOMPATIBLE = frozenset({"tokenizer_mismatch", "catalogue_mismatch", "unsupported_version"})
+_ERRORS: dict[Status, type[RequestError]] = {
+    "invalid": RequestInvalid,
+    "expired": RequestExpired,
+    "cancelled": RequestCancelled,
+    "failed": RequestFailed,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RankingTimings:
+    """Where the time went, in milliseconds; the parts follow each other.
+
+    Attributes:
+        prepare_ms: tokenizing and choosing candidates; None if another process submitted the request.
+        queue_ms: from the server's receipt of the request to the worker's reading it.
+        batch_ms: from there to the start of its first batch.
+        engine_ms: from there to the end of its last batch.
+        rank_ms: from there to the encoded ranking.
+        commit_ms: from there to the ranking's being visible.
+        total_ms: from the call to its return, so with the ways to and from the server; None as `prepare_ms`.
+    """
+
+    prepare_ms: float | None
+    queue_ms: float
+    batch_ms: float
+    engine_ms: float
+    rank_ms: float
+    commit_ms: float
+    total_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The journals that fit a manuscript, best first.
+
+    Attributes:
+        request_id: names the request.
+        journals: at most `top_k` of the candidates.
+        scored: how many candidates were scored.
+        release: fingerprint of the model release that scored all of them.
+        catalogue: version of the catalogue that the journals come from.
+        warnings: what may make this ranking worse than it could be.
+        timings: where the time went.
+        worker: the worker's name.
+        deliveries: how often the request was handed to a worker; more than 1 after a worker's death.
+    """
+
+    request_id: str
+    journals: tuple[RankedJournal, ...]
+    scored: int
+    release: str
+    catalogue: str
+    warnings: tuple[str, ...]
+    timings: RankingTimings
+    worker: str
+    deliveries: int
+
+    def __iter__(self) -> Iterator[RankedJournal]:
+        return iter(self.journals)
+
+    def __len__(self) -> int:
+        return len(self.journals)
+
+    def __getitem__(self, position: int) -> RankedJournal:
+        return self.journals[position]
+
+
+def open_result(kept: Kept, prepare_ms: float | None = None, total_ms: float | None = None) -> Ranking:
+    """Decode what the server keeps.
+
+    Raises:
+        RequestError: the request ended without a ranking; the subclass says how.
+        ProtocolError: the result is not one that this version reads.
+    """
+    result = Result.decode(kept.body)
+    if result.status != "ok":
+        failure = result.failure
+        code = failure.code if failure else result.status
+        message = failure.message if failure else "it ended without a ranking, and without a reason"
+        kind = RequestIncompatible if code in _INCOMPATIBLE else _ERRORS[result.status]
+        raise kind(result.id, code, message)
+    timings = result.timings
+    return Ranking(
+        request_id=result.id,
+        journals=result.ranking,
+        scored=result.scored,
+        release=result.release,
+        catalogue=result.catalogue,
+        warnings=result.warnings,
+        timings=RankingTimings(
+            prepare_ms=prepare_ms,
+            queue_ms=timings.queue_ms,
+            batch_ms=timings.batch_ms,
+            engine_ms=timings.engine_ms,
+            rank_ms=timings.rank_ms,
+            commit_ms=max(0.0, kept.committed_ms - result.completed_ms),
+            total_ms=total_ms,
+        ),
+        worker=result.worker,
+        deliveries=result.deliveries,
+    )

@@ -1,0 +1,71 @@
+"""A small world to train in: three fields, two journals each, and papers made of their words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xuankan.candidates.fit import fit
+from xuankan.catalogue import Catalogue, Journal
+from xuankan.catalogue.papers import read_papers
+from xuankan_worker.releases.dataset import TrainingData, default_template_directory, prepare
+
+FIELDS = {
+    "plasma": "plasma tokamak turbulence ion electron heating confinement instability wave magnetic",
+    "ecology": "species forest habitat predator diversity climate population river soil migration",
+    "algebra": "ring module ideal homology category functor group representation lattice scheme",
+}
+QUOTED = "ring module ideal and a quoted title"
+
+
+def catalogue() -> Catalogue:
+    journals: list[Journal] = []
+    for field in FIELDS:
+        for kind in ("Letters", "Annals"):
+            quoted = (QUOTED, "another title") if (field, kind) == ("algebra", "Letters") else ()
+            profile = f"{kind} of {field}. {field}. Terms: {FIELDS[field]}."
+            if quoted:
+                profile += f" Papers: {'; '.join(quoted)}."
+            title = f"{kind} of {field}"
+            journals.append(
+                Journal(id=title.lower().replace(" ", "-"), title=title, profile=profile, examples=quoted)
+            )
+    return Catalogue(tuple(journals))
+
+
+def write_papers(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, object]] = []
+    for split, count in (("train", 30), ("dev", 4)):
+        for journal in catalogue():
+            field = journal.title.split()[-1]
+            words = FIELDS[field].split()
+            for number in range(count):
+                rows.append(
+                    {
+                        "title": " ".join(rng.choice(words, 4)) + f" {journal.id} {split}{number}",
+                        "abstract": " ".join(rng.choice(words, 20)) + " we show " + journal.id.split("-")[0],
+                        "journal": journal.title,
+                        "year": 2010 + number % 7,
+                        "source": "arxiv_archive" if number % 3 else "pmc_oa_petermr",
+                        "split": split,
+                        "arxiv_categories": None,
+                    }
+                )
+    rows.append({**rows[0], "title": "a preprint", "source": "biorxiv_preprint"})
+    rows.append({**rows[0], "title": QUOTED, "journal": "Letters of algebra"})
+    table = {name: [row[name] for row in rows] for name in rows[0]}
+    table["arxiv_categories"] = pa.array(table["arxiv_categories"], pa.string())
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+def training_data(path: Path) -> TrainingData:
+    papers = write_papers(path)
+    first_stage = fit(read_papers(papers, "train"), catalogue())
+    return prepare(
+        papers, catalogue(), first_stage, default_template_directory(), ["dev"], lambda _what, _part: None
+    )

@@ -1,0 +1,227 @@
+"""Judges a release as it is served: first stage, engine and fused ranking, on papers whose journal is known.
+
+Needs the `data` extra (pyarrow) and an engine; no torch.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from xuankan.candidates.first_stage import FirstStage
+from xuankan.catalogue.model import Catalogue
+from xuankan.catalogue.papers import Progress
+from xuankan.errors import InputError, ReleaseError
+from xuankan.protocol.template import Template
+from xuankan_worker.engines import Context, EngineKind, open_engine
+from xuankan_worker.releases.manifest import Manifest, default_release
+from xuankan_worker.releases.scores import Quality, fused, quality_of, ranks_of
+from xuankan_worker.rows import Profiles, Segment
+
+_COLUMNS = ("title", "abstract", "journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Papers and where they appeared; journals are titles or ids of a catalogue."""
+
+    title: list[str]
+    abstract: list[str]
+    journal: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        release, engine, device: what was judged, and on what.
+        first_stage_weight: of the first stage's score in the fused score.
+        candidates: journals scored for each paper.
+        first_stage, fused: quality of the first stage alone, and of the fused ranking.
+        unknown_journals: papers left out because the catalogue lacks their journal.
+        pairs_per_s: of the engine, tokenization and first stage not counted.
+    """
+
+    release: str
+    engine: str
+    device: str
+    first_stage_weight: float
+    candidates: int
+    first_stage: Quality
+    fused: Quality
+    unknown_journals: int
+    pairs_per_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return {name: v.as_dict() if isinstance(v, Quality) else v for name, v in plain.items()}
+
+
+def read_labelled(path: Path, split: str | None, limit: int | None, seed: int) -> Labelled:
+    """Read a Parquet table with the columns title, abstract, journal and, where `split` is given, split.
+
+    Args:
+        path: the table.
+        split: only papers of this split; None takes all.
+        limit: a random sample of this many; None takes all.
+        seed: of the sample.
+
+    Raises:
+        InputError: the file is no such table, lacks a column, or no paper is left.
+    """
+    wanted = (*_COLUMNS, "split") if split is not None else _COLUMNS
+    try:
+        names = pq.read_schema(path).names
+        if missing := [name for name in wanted if name not in names]:
+            raise InputError(
+                "papers",
+                f"{path} lacks the column {missing[0]!r}; it has {', '.join(names)}; "
+                f"wanted are {', '.join(wanted)}",
+            )
+        rows = cast("dict[str, list[Any]]", pq.read_table(path, columns=list(wanted)).to_pydict())
+    except (OSError, pa.ArrowException) as error:
+        raise InputError("papers", f"{path} cannot be read as a Parquet table: {error}") from error
+    keep = np.arange(len(rows["journal"]))
+    if split is not None:
+        keep = np.flatnonzero([name == split for name in rows["split"]])
+        if not len(keep):
+            found = ", ".join(sorted({str(name) for name in rows["split"]}))
+            raise InputError("split", f"{path} holds no paper of split {split!r}; its splits are {found}")
+    if not len(keep):
+        raise InputError("papers", f"{path} holds no papers")
+    if limit is not None and limit < len(keep):
+        keep = np.sort(np.random.default_rng(seed).choice(keep, limit, replace=False))
+
+    def column(name: str) -> list[str]:
+        return [str(rows[name][i] or "") for i in keep]
+
+    return Labelled(column("title"), column("abstract"), column("journal"))
+
+
+def evaluate(
+    papers: Labelled, release: Path | None, engine_kind: EngineKind, candidates: int, progress: Progress
+) -> Evaluation:
+    """Rank the candidates of each paper as a worker would, and compare with where it appeared.
+
+    Papers whose journal the catalogue lacks cannot be judged: they are counted and left out.
+
+    Args:
+        papers: the papers.
+        release: a release's directory; None takes the shipped one.
+        engine_kind: see `open_engine`.
+        candidates: journals scored for each paper, the best of the first stage.
+        progress: told as papers are done.
+
+    Raises:
+        InputError: no paper's journal is in the catalogue.
+        ReleaseError: the release cannot be read, or lacks the template that it was trained with.
+        EngineError: the engine cannot run or fails.
+    """
+    directory = release or default_release()
+    manifest, template, catalogue = Manifest.load(directory), Template.default(), Catalogue.default()
+    if template.fingerprint != manifest.template:
+        template = Template.load(directory)
+    if template.fingerprint != manifest.template:
+        raise ReleaseError(
+            f"release {manifest.name} was trained with template {manifest.template}, "
+            f"but {directory} carries {template.fingerprint}"
+        )
+    positions = {journal.title: place for place, journal in enumerate(catalogue)}
+    positions |= {journal.id: place for place, journal in enumerate(catalogue)}
+    known = [i for i, name in enumerate(papers.journal) if name in positions]
+    if not known:
+        raise InputError(
+            "papers",
+            f"none of {len(papers.journal)} papers is of a journal in catalogue {catalogue.version}, "
+            f"the first is of {papers.journal[0]!r}",
+        )
+    truth = np.array([positions[papers.journal[i]] for i in known])
+    count = min(candidates, len(catalogue))
+    chosen = np.empty((len(known), count), dtype=np.int64)
+    prior = np.empty((len(known), count), dtype=np.float32)
+    tokens: list[NDArray[np.int32]] = []
+    first_stage = FirstStage.default().for_catalogue(catalogue)
+    for row, i in enumerate(known):
+        scores = first_stage.scores(papers.title[i], papers.abstract[i])
+        chosen[row] = np.argsort(-scores, kind="stable")[:count]
+        prior[row] = scores[chosen[row]]
+        tokens.append(template.encode_manuscript(papers.title[i], papers.abstract[i]).ids)
+        if row % 100 == 0:
+            progress("first stage", row / len(known))
+    profiles = Profiles.encode((journal.profile for journal in catalogue), template)
+    engine = open_engine(engine_kind, directory)
+    try:
+        info = engine.info
+        contexts: queue.SimpleQueue[Context] = queue.SimpleQueue()
+        for index in range(info.contexts):
+            contexts.put(engine.open_context(index))
+        started = time.perf_counter()
+        model = _score_all(tokens, chosen, profiles, info.buckets, info.max_batch, contexts, progress)
+        elapsed = time.perf_counter() - started
+        while not contexts.empty():
+            contexts.get().close()
+    finally:
+        engine.close()
+    return Evaluation(
+        release=f"{manifest.name} ({manifest.fingerprint})",
+        engine=info.name,
+        device=info.device,
+        first_stage_weight=manifest.first_stage_weight,
+        candidates=count,
+        first_stage=quality_of(ranks_of(prior, chosen, truth)),
+        fused=quality_of(ranks_of(fused(model, prior, manifest.first_stage_weight), chosen, truth)),
+        unknown_journals=len(papers.journal) - len(known),
+        pairs_per_s=round(model.size / elapsed, 1),
+    )
+
+
+def _score_all(
+    tokens: list[NDArray[np.int32]],
+    chosen: NDArray[np.int64],
+    profiles: Profiles,
+    buckets: tuple[int, ...],
+    max_batch: int,
+    contexts: queue.SimpleQueue[Context],
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """The engine's score of every candidate, float32 [N, C]; each context works on a paper at a time."""
+    scores = np.empty(chosen.shape, dtype=np.float32)
+
+    def score(row: int) -> None:
+        lengths = profiles.row_lengths(len(tokens[row]), chosen[row])
+        order = np.argsort(lengths, kind="stable")
+        context = contexts.get()
+        try:
+            for start in range(0, len(order), max_batch):
+                part = order[start : start + max_batch]
+                longest = int(lengths[part].max())
+                if longest > buckets[-1]:
+                    raise ReleaseError(f"a pair has {longest} tokens; the engine runs at most {buckets[-1]}")
+                bucket = next(bucket for bucket in buckets if bucket >= longest)
+                scores[row, part] = context.score(
+                    profiles.assemble(bucket, [Segment(tokens[row], chosen[row, part])])
+                )
+        finally:
+            contexts.put(context)
+
+    with ThreadPoolExecutor(contexts.qsize()) as pool:
+        work = [pool.submit(score, row) for row in range(len(tokens))]
+        try:
+            for done, future in enumerate(as_completed(work), start=1):
+                future.result()
+                progress("scoring", done / len(work))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return scores
