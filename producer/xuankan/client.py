@@ -81,6 +81,7 @@ class Producer:
         self._preparer: Preparer | None = None
         self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="xuankan-prepare")
         self._goodbyes: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def __aenter__(self) -> Producer:
         """Reach the server and load the catalogue, the tokenizer and the first stage.
@@ -104,6 +105,7 @@ class Producer:
 
     async def close(self) -> None:
         """Close the connections. What is submitted stays submitted."""
+        self._closed = True
         if self._goodbyes:
             await asyncio.wait(self._goodbyes, timeout=_GOODBYE_S)
         await self._requests.close()
@@ -149,7 +151,7 @@ class Producer:
                         raise
                     kept = await self._expire(request, deadline_s)
         except asyncio.CancelledError:
-            if request_id is None:
+            if request_id is None and not self._closed:
                 goodbye = asyncio.create_task(self._say_goodbye(request.id))
                 self._goodbyes.add(goodbye)
                 goodbye.add_done_callback(self._goodbyes.discard)

@@ -161,7 +161,7 @@ def _check_characters(field: str, text: str) -> None:
             field, f"half a character (a lone surrogate) at position {bad.start()}: it was decoded wrongly"
         )
     control = _CONTROL.findall(text)
-    if "\0" in control or len(control) > 1 + _MAX_CONTROL_SHARE * len(text):
+    if "\0" in control or len(control) > 8 + _MAX_CONTROL_SHARE * len(text):
         raise ManuscriptError(
             field, f"{len(control)} control characters ({control[0]!r} and so on): this is not plain text"
         )

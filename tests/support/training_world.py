@@ -1,5 +1,7 @@
 """A small world to train in: three fields, two journals each, and papers made of their words."""
 
+# pyarrow ships no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from pathlib import Path
@@ -38,23 +40,25 @@ def catalogue() -> Catalogue:
 
 def write_papers(path: Path) -> Path:
     rng = np.random.default_rng(0)
-    rows: list[dict[str, object]] = []
-    for split, count in (("train", 30), ("dev", 4)):
-        for journal in catalogue():
-            field = journal.title.split()[-1]
-            words = FIELDS[field].split()
-            for number in range(count):
-                rows.append(
-                    {
-                        "title": " ".join(rng.choice(words, 4)) + f" {journal.id} {split}{number}",
-                        "abstract": " ".join(rng.choice(words, 20)) + " we show " + journal.id.split("-")[0],
-                        "journal": journal.title,
-                        "year": 2010 + number % 7,
-                        "source": "arxiv_archive" if number % 3 else "pmc_oa_petermr",
-                        "split": split,
-                        "arxiv_categories": None,
-                    }
-                )
+
+    def paper(journal: Journal, split: str, number: int) -> dict[str, object]:
+        words = FIELDS[journal.title.split()[-1]].split()
+        return {
+            "title": " ".join(rng.choice(words, 4)) + f" {journal.id} {split}{number}",
+            "abstract": " ".join(rng.choice(words, 20)) + " we show " + journal.id.split("-")[0],
+            "journal": journal.title,
+            "year": 2010 + number % 7,
+            "source": "arxiv_archive" if number % 3 else "pmc_oa_petermr",
+            "split": split,
+            "arxiv_categories": None,
+        }
+
+    rows = [
+        paper(journal, split, number)
+        for split, count in (("train", 30), ("dev", 4))
+        for journal in catalogue()
+        for number in range(count)
+    ]
     rows.append({**rows[0], "title": "a preprint", "source": "biorxiv_preprint"})
     rows.append({**rows[0], "title": QUOTED, "journal": "Letters of algebra"})
     table = {name: [row[name] for row in rows] for name in rows[0]}

@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from tests.support import tiny_bert
 from xuankan.errors import ReleaseError
+from xuankan_worker.engines import TokenBatch
 from xuankan_worker.engines.runtime import open_session
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.graph import OPSET, write_graph
 
 
-def run(model: onnx.ModelProto, input_ids: Any, first_lengths: Any) -> Any:
-    session = open_session(model.SerializeToString())
-    return session.run(["scores"], {"input_ids": input_ids, "first_lengths": first_lengths})[0]
+def run(model: onnx.ModelProto, batch: TokenBatch) -> NDArray[np.floating]:
+    feed = {"input_ids": batch.input_ids, "lengths": batch.lengths, "first_lengths": batch.first_lengths}
+    return open_session(model.SerializeToString()).run(["scores"], feed)[0]
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 def test_scores_are_the_checkpoints(tmp_path: Path, activation: str) -> None:
     model = write_graph(Checkpoint.load(tiny_bert.write_checkpoint(tmp_path, activation)))
-    for length in (3, 17, tiny_bert.POSITIONS):
-        batch = tiny_bert.random_batch(5, seed=length, tokens=length, lengths=[length] * 5)
-        scores = run(model, batch.input_ids, batch.first_lengths)
+    for batch in (tiny_bert.random_batch(16), tiny_bert.random_batch(3, lengths=[1, 2, 48])):
+        scores = run(model, batch)
         assert scores.dtype == np.float32
         assert np.abs(scores - tiny_bert.expected_scores(batch, activation)).max() < 1e-5
+
+
+def test_rows_that_begin_alike_keep_apart(tmp_path: Path) -> None:
+    """The same token at the same place is computed once, unless its segment differs."""
+    model = write_graph(Checkpoint.load(tiny_bert.write_checkpoint(tmp_path)))
+    batch = tiny_bert.random_batch(6, tokens=20, lengths=[20, 20, 20, 12, 15, 20])
+    input_ids = batch.input_ids.copy()
+    input_ids[1:] = input_ids[0]
+    input_ids[2, 15:] += 1
+    input_ids %= tiny_bert.VOCABULARY
+    first_lengths = np.array([10, 10, 10, 10, 10, 7], dtype=np.int32)
+    alike = replace(batch, input_ids=input_ids, first_lengths=first_lengths)
+    scores = run(model, alike)
+    assert np.abs(scores - tiny_bert.expected_scores(alike)).max() < 1e-5
+    assert scores[0] == pytest.approx(scores[1])
+    assert len(set(scores.round(4).tolist())) == 5
 
 
 def test_the_graph_is_valid_and_pins_its_opset(tmp_path: Path) -> None:

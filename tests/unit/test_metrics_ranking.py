@@ -68,14 +68,15 @@ def test_quality_is_consistent(seed: int, papers: int, count: int) -> None:
 
 def test_fusion_weight_leans_on_the_better_score() -> None:
     rng = np.random.default_rng(0)
-    candidates = np.tile(np.arange(30), (400, 1))
+    candidates = np.stack([np.arange(30)] * 400)
     truth = rng.integers(0, 30, 400)
-    hit = candidates == truth[:, None]
+    hit = (candidates == truth[:, None]).astype(np.float64)
     good = hit * 3.0 + rng.normal(size=hit.shape)
     noise = rng.normal(size=hit.shape)
     assert fit_fusion_weight(good, noise, candidates, truth) < 0.3
     assert fit_fusion_weight(noise, good, candidates, truth) > 5.0
-    both = fit_fusion_weight(good, hit * 3.0 + rng.normal(size=hit.shape), candidates, truth)
+    other = hit * 3.0 + rng.normal(size=hit.shape)
+    both = fit_fusion_weight(good, other, candidates, truth)
     assert 0.4 < both < 2.5
     assert both in FUSION_WEIGHTS
 

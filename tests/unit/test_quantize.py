@@ -26,10 +26,18 @@ def make_pairs(count: int, seed: int) -> list[Pair]:
 def scores(model: onnx.ModelProto, pairs: list[Pair]) -> NDArray[np.float32]:
     session = open_session(model.SerializeToString())
     feeds = (
-        {"input_ids": pair.input_ids[None], "first_lengths": np.array([pair.first_length], np.int32)}
+        {
+            "input_ids": pair.input_ids[None],
+            "lengths": np.array([len(pair.input_ids)], np.int32),
+            "first_lengths": np.array([pair.first_length], np.int32),
+        }
         for pair in pairs
     )
     return np.array([session.run(["scores"], feed)[0][0] for feed in feeds], dtype=np.float32)
+
+
+def body(model: onnx.ModelProto) -> onnx.GraphProto:
+    return next(node for node in model.graph.node if node.op_type == "Loop").attribute[0].g
 
 
 def float_model(directory: Path, activation: str) -> onnx.ModelProto:
@@ -46,7 +54,7 @@ def test_int8_scores_follow_the_float_model(tmp_path: Path, activation: str) -> 
     wanted, found = scores(model, fresh), scores(result.model, fresh)
     assert np.sqrt(np.mean(np.square(wanted - found))) < 0.05 * wanted.std()
     assert not np.array_equal(wanted, found)
-    on_every_token = {node.op_type for node in result.model.graph.node if node.name.startswith("tokens.")}
+    on_every_token = {node.op_type for node in body(result.model).node if node.name.startswith("tokens.")}
     assert "QGemm" in on_every_token
     assert "Relu" not in on_every_token  # it is the clipping of the unsigned output
 
@@ -69,9 +77,10 @@ def test_clipping_hard_is_measurably_worse(tmp_path: Path) -> None:
 
 def test_the_bulk_of_the_weights_is_stored_in_eight_bits(tmp_path: Path) -> None:
     model = quantize(float_model(tmp_path, "gelu"), make_pairs(60, seed=1)).model
-    stored = {value.name: value.data_type for value in model.graph.initializer}
+    constants = [*model.graph.initializer, *body(model).initializer]
+    stored = {value.name: value.data_type for value in constants}
     assert stored["embeddings.word.int8"] == onnx.TensorProto.INT8
-    assert stored["tokens.layer.0.qkv.weight.int8"] == onnx.TensorProto.INT8
+    assert stored["tokens.layer.0.query.weight.int8"] == onnx.TensorProto.INT8
     assert "embeddings.word" not in stored
 
 
@@ -80,7 +89,7 @@ def test_weights_keep_to_seven_bits(tmp_path: Path) -> None:
     model = quantize(float_model(tmp_path, "gelu"), make_pairs(60, seed=1)).model
     weights = [
         onnx.numpy_helper.to_array(value)
-        for value in model.graph.initializer
+        for value in [*model.graph.initializer, *body(model).initializer]
         if value.name.startswith("tokens.") and value.name.endswith(".weight.int8")
     ]
     assert weights

@@ -35,7 +35,7 @@ def read_manuscripts(file: BinaryIO, name: str) -> Iterator[Manuscript | Mapping
     text = _decode(data, name, "")
     if name.endswith(".json"):
         yield from _json_document(text, name)
-    elif name == "-" and text.lstrip().startswith("{"):
+    elif name in ("-", "<stdin>") and text.lstrip().startswith("{"):
         yield from _json_lines(iter(data.splitlines()), name)
     else:
         yield Manuscript.from_text(text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 import click
@@ -76,7 +76,7 @@ def _installed() -> dict[str, EntryPoint]:
 @click.group(
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(version("xuankan"), prog_name="xuankan")
+@click.version_option(package_name="xuankan", prog_name="xuankan")
 def cli() -> None:
     """Xuankan (选刊) ranks the journals that fit a manuscript.
 

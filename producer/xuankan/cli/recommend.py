@@ -162,12 +162,17 @@ async def _recommend(
 
         waiting: deque[asyncio.Task[Outcome]] = deque([asyncio.create_task(work(*first))])
         ended_well = True
-        for index, one in manuscripts:
-            if len(waiting) == _AT_ONCE:
+        try:
+            for index, one in manuscripts:
+                if len(waiting) == _AT_ONCE:
+                    ended_well &= _show(await waiting.popleft(), as_json)
+                waiting.append(asyncio.create_task(work(index, one)))
+            while waiting:
                 ended_well &= _show(await waiting.popleft(), as_json)
-            waiting.append(asyncio.create_task(work(index, one)))
-        while waiting:
-            ended_well &= _show(await waiting.popleft(), as_json)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
     return ended_well
 
 

@@ -55,7 +55,7 @@ class Keys:
         return self._key("dead")
 
     def ticket(self, request_id: str) -> str:
-        """String: the lane of a request that is queued or running; guards against a second submission."""
+        """String: `lane entry reply` of a queued or running request; guards against a second submission."""
         return self._key("ticket", request_id)
 
     def result(self, request_id: str) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xuankan_worker.cli.progress import bar
 
+if TYPE_CHECKING:
+    from xuankan_worker.engines import EngineKind
+    from xuankan_worker.releases.evaluate import Evaluation
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 
@@ -188,7 +192,7 @@ def evaluate(
     split: str | None,
     limit: int | None,
     candidates: int,
-    engine: str,
+    engine: EngineKind,
     release: Path | None,
     seed: int,
     as_json: bool,
@@ -205,6 +209,26 @@ def evaluate(
     with bar("evaluating") as progress:
         result = run(table, release, engine, candidates, progress.told)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result)))
+        click.echo(json.dumps(result.as_dict()))
     else:
-        click.echo(result.table())
+        _print(result)
+
+
+def _print(result: Evaluation) -> None:
+    from rich.table import Table
+
+    from xuankan.cli.render import console
+
+    table = Table(title=f"{result.fused.papers} papers, {result.candidates} candidates each")
+    for heading in ("", "top-1", "top-3", "top-5", "top-10", "MRR"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, quality in (("first stage", result.first_stage), ("fused", result.fused)):
+        values = (quality.top1, quality.top3, quality.top5, quality.top10, quality.mrr)
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    out = console()
+    out.print(table)
+    out.print(f"n {result.fused.papers} · recall of the first stage {result.fused.recall:.4f}")
+    if result.unknown_journals:
+        out.print(f"left out: {result.unknown_journals} papers of journals that the catalogue lacks")
+    out.print(f"{result.pairs_per_s:,.1f} pairs/s on {result.engine} ({result.device})")
+    out.print(f"release {result.release}, weight of the first stage {result.first_stage_weight}")
