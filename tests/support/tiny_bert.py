@@ -85,6 +85,7 @@ def write_release(directory: Path) -> Path:
         template="0" * 16,
         catalogue="1" * 16,
         first_stage_weight=0.5,
+        temperature=2.0,
         files={MODEL: file_sha256(release / MODEL)},
     ).save(release)
     return release

@@ -22,7 +22,7 @@ from xuankan_worker.app import Worker
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.serving import Serving
 
-WEIGHT = 0.7
+WEIGHT, TEMPERATURE = 0.7, 2.0
 KEYS = Keys("test")
 _SCOPES = (
     "plasma physics",
@@ -54,7 +54,7 @@ def catalogue() -> Catalogue:
 
 
 def serving(engine: ScriptedEngine) -> Serving:
-    return Serving(engine, Template.default(), catalogue(), "release-1", WEIGHT)
+    return Serving(engine, Template.default(), catalogue(), "release-1", WEIGHT, TEMPERATURE)
 
 
 def request(

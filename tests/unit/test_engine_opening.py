@@ -111,7 +111,7 @@ def test_whatever_changes_scores_changes_the_fingerprint(release: Path) -> None:
     [
         ({"format": "xuankan-release/9"}, "format is 'xuankan-release/9'"),
         ({"template": ...}, "template is missing"),
-        ({"temperature": 1}, "temperature is no field"),
+        ({"colour": 1}, "colour is no field"),
         ({"architecture": {"family": "bert"}}, "missing"),
         ({"first_stage_weight": "much"}, "could not convert"),
         ({"files": ["model.onnx"]}, "items"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from xuankan_worker.releases.scores import (
     FUSION_WEIGHTS,
@@ -68,14 +69,14 @@ def test_quality_is_consistent(seed: int, papers: int, count: int) -> None:
 
 def test_fusion_weight_leans_on_the_better_score() -> None:
     rng = np.random.default_rng(0)
-    candidates = np.stack([np.arange(30)] * 400)
+    candidates: NDArray[np.int64] = np.arange(30) + np.zeros((400, 1), dtype=np.int64)
     truth = rng.integers(0, 30, 400)
-    hit = (candidates == truth[:, None]).astype(np.float64)
-    good = hit * 3.0 + rng.normal(size=hit.shape)
-    noise = rng.normal(size=hit.shape)
+    hit: NDArray[np.float64] = (candidates == truth[:, None]).astype(np.float64)
+    good: NDArray[np.float64] = hit * 3.0 + rng.normal(size=(400, 30))
+    noise = rng.normal(size=(400, 30))
     assert fit_fusion_weight(good, noise, candidates, truth) < 0.3
     assert fit_fusion_weight(noise, good, candidates, truth) > 5.0
-    other = hit * 3.0 + rng.normal(size=hit.shape)
+    other: NDArray[np.float64] = hit * 3.0 + rng.normal(size=(400, 30))
     both = fit_fusion_weight(good, other, candidates, truth)
     assert 0.4 < both < 2.5
     assert both in FUSION_WEIGHTS

@@ -14,7 +14,8 @@ from xuankan.errors import ReleaseError
 from xuankan_worker.engines.runtime import open_session
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.graph import write_graph
-from xuankan_worker.releases.quantize import METHODS, Method, Pair, quantize
+from xuankan_worker.releases.int8 import Method
+from xuankan_worker.releases.quantize import METHODS, Pair, quantize
 
 
 def make_pairs(count: int, seed: int) -> list[Pair]:

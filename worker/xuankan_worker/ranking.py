@@ -15,7 +15,7 @@ def rank(request: Request, cross_encoder: NDArray[np.float32], serving: Serving)
     """Rank a request's candidates, best first, and keep its top-K.
 
     The fused logit of a candidate is `cross_encoder + first_stage_weight * first_stage`; its score is the
-    softmax of the fused logits over all candidates. Equal logits are ordered by catalogue position, so that
+    softmax of the fused logits, divided by the release's temperature, over all candidates. Equal logits are ordered by catalogue position, so that
     the ranking depends neither on the order of the candidates nor on the batches that they ran in.
 
     Args:
@@ -26,7 +26,7 @@ def rank(request: Request, cross_encoder: NDArray[np.float32], serving: Serving)
     logits = cross_encoder.astype(np.float64) + serving.first_stage_weight * request.first_stage.astype(
         np.float64
     )
-    odds = np.exp(logits - logits.max())
+    odds = np.exp((logits - logits.max()) / serving.temperature)
     scores = odds / odds.sum()
     order = np.lexsort((request.candidates, -logits))[: request.top_k]
     places = zip(

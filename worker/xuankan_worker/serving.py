@@ -26,6 +26,7 @@ class Serving:
         catalogue: the journals that requests index.
         release: the release's fingerprint.
         first_stage_weight: of the first stage's score in the fused logit, from the release's manifest.
+        temperature: of the softmax that makes scores of logits, from the release's manifest.
 
     Raises:
         ReleaseError: a pair can be longer than the engine's longest bucket, or have tokens unknown to it.
@@ -36,6 +37,7 @@ class Serving:
     catalogue: Catalogue
     release: str
     first_stage_weight: float
+    temperature: float
 
     def __post_init__(self) -> None:
         info, tokens = self.engine.info, self.template.tokenizer.get_vocab_size()
@@ -80,7 +82,14 @@ def load_serving(
     template = _template_of(manifest, release)
     catalogue = Catalogue.default() if catalogue_file is None else Catalogue.load(catalogue_file)
     opened = open_engine(engine, release, max_batch)
-    return Serving(opened, template, catalogue, manifest.fingerprint, manifest.first_stage_weight)
+    return Serving(
+        opened,
+        template,
+        catalogue,
+        manifest.fingerprint,
+        manifest.first_stage_weight,
+        manifest.temperature,
+    )
 
 
 def _template_of(manifest: Manifest, directory: Path) -> Template:

@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from xuankan import Producer
+
 
 @click.command()
 @click.option("--top-k", type=click.IntRange(1, 100), default=5, show_default=True, help="Journals to show.")
@@ -36,27 +38,24 @@ async def _demo(out: Console, top_k: int) -> None:
 
     lines = (files("xuankan") / "data" / "manuscripts.jsonl").read_text().splitlines()
     papers = [json.loads(line) for line in lines]
-    started_s = time.perf_counter()
+    scored, started_s = 0, time.perf_counter()
+
+    async def rank(producer: Producer, paper: dict[str, str]) -> None:
+        nonlocal scored
+        ranking = await producer.rank(Manuscript(paper["title"], paper["abstract"]), top_k=top_k)
+        scored += ranking.scored
+        out.print(ranking_view(paper["title"], ranking, paper["journal"]))
+
     with out.status("starting Valkey, the worker and the model ..."):
         async with EmbeddedServer() as server, EmbeddedWorker(server.url), Producer(server.url) as producer:
             out.print(f"Valkey and a worker are ready after {time.perf_counter() - started_s:.1f} s.\n")
             submitted_s = time.perf_counter()
-            tasks = {
-                asyncio.create_task(
-                    producer.rank(Manuscript(paper["title"], paper["abstract"]), top_k=top_k)
-                ): paper
-                for paper in papers
-            }
-            pending = set(tasks)
-            scored = 0
-            while pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    ranking, paper = task.result(), tasks[task]
-                    scored += ranking.scored
-                    out.print(ranking_view(paper["title"], ranking, paper["journal"]))
+            # Interrupted, the group waits for its tasks to end before the producer and the server close.
+            async with asyncio.TaskGroup() as tasks:
+                for paper in papers:
+                    tasks.create_task(rank(producer, paper))
             seconds = time.perf_counter() - submitted_s
-            out.print(
-                f"{len(papers)} manuscripts, {scored} (manuscript, journal) pairs in {seconds:.1f} s: "
-                f"{scored / seconds:.0f} pairs/s through the queue."
-            )
+    out.print(
+        f"{len(papers)} manuscripts, {scored} (manuscript, journal) pairs in {seconds:.1f} s: "
+        f"{scored / seconds:.0f} pairs/s through the queue."
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,15 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 
+@contextmanager
+def _needs(extra: str) -> Generator[None]:
+    """Around imports: says which extra holds a missing module."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error.name} is missing: pip install 'xuankan[{extra}]'") from error
+
+
 @click.group()
 def model() -> None:
     """Make, train and judge cross-encoders."""
@@ -28,9 +39,7 @@ def model() -> None:
 
 @model.command()
 @click.option("--papers", required=True, type=_FILE, help="Parquet table of papers with their splits.")
-@click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .npz to write."
-)
+@click.option("--out", required=True, type=_NEW_FILE, help="The .npz to write.")
 @click.option("--catalogue", type=_FILE, help="Catalogue to train for; default: the shipped one.")
 @click.option("--first-stage", type=_FILE, help="Its first stage; default: the shipped one.")
 @click.option("--template", type=_DIRECTORY, help="Tokenizer and budgets; default: the shipped ones.")
@@ -54,8 +63,10 @@ def prepare(
     """
     from xuankan.candidates.first_stage import FirstStage
     from xuankan.catalogue.model import Catalogue
-    from xuankan_worker.releases.dataset import default_template_directory
-    from xuankan_worker.releases.dataset import prepare as prepare_data
+
+    with _needs("data"):
+        from xuankan_worker.releases.dataset import default_template_directory
+        from xuankan_worker.releases.dataset import prepare as prepare_data
 
     with bar("preparing") as progress:
         data = prepare_data(
@@ -117,7 +128,9 @@ def train(
     Writes a checkpoint in Hugging Face's format and training.json, which says what it was made from and how
     good it is. Needs the `train` extra, and a GPU for more than a smoke test.
     """
-    from xuankan_worker.releases.dataset import TrainingData
+    with _needs("train"):
+        from xuankan_worker.releases import train as training
+        from xuankan_worker.releases.dataset import TrainingData
     from xuankan_worker.releases.manifest import file_sha256
 
     if (papers is None) == (data_path is None):
@@ -128,10 +141,6 @@ def train(
             click.get_current_context().invoke(prepare, papers=papers, out=data_path)
     assert data_path is not None
     data = TrainingData.load(data_path)
-    try:
-        from xuankan_worker.releases import train as training
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error.name} is missing: pip install 'xuankan[train]'") from error
     settings = training.TrainSettings(
         steps=steps,
         papers=batch,
@@ -167,13 +176,13 @@ def train(
 def _commit() -> str | None:
     """The commit of the source tree that this runs from, None outside one."""
     found = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607
+        ["git", "rev-parse", "--verify", "--quiet", "HEAD"],  # noqa: S607
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    return found.stdout.strip() or None
+    return found.stdout.strip() if found.returncode == 0 else None
 
 
 @model.command()
@@ -202,8 +211,9 @@ def evaluate(
     Each paper's candidates come from the first stage; the engine scores them; both scores are fused with the
     release's weight, as a worker does. Needs the `data` and `cpu` extras; no torch.
     """
-    from xuankan_worker.releases.evaluate import evaluate as run
-    from xuankan_worker.releases.evaluate import read_labelled
+    with _needs("data"):
+        from xuankan_worker.releases.evaluate import evaluate as run
+        from xuankan_worker.releases.evaluate import read_labelled
 
     table = read_labelled(papers, split, limit, seed)
     with bar("evaluating") as progress:

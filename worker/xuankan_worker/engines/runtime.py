@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
 from xuankan.errors import EngineError
+
+# Builds of ONNX Runtime from PyPI report usage to their maker, and leave a file `.ses` in the temporary
+# directory. A worker handles unpublished manuscripts and talks to its queue only. Read when it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 
 _ort = cast(Any, onnxruntime)
 VERSION = str(_ort.__version__)

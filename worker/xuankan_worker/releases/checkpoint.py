@@ -83,10 +83,10 @@ class Checkpoint:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ReleaseError(f"{directory}/config.json: {error!r}") from error
-        if checkpoint.layers < 1 or checkpoint.hidden_size % checkpoint.heads:
+        if checkpoint.layers < 2 or checkpoint.hidden_size % checkpoint.heads:
             raise ReleaseError(
                 f"{directory}/config.json: {checkpoint.layers} layers of {checkpoint.hidden_size} units "
-                f"in {checkpoint.heads} heads make no encoder"
+                f"in {checkpoint.heads} heads are not supported: two layers are the least"
             )
         checkpoint.tensor("classifier.weight", 1, checkpoint.hidden_size)
         return checkpoint

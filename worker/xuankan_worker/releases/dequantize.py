@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def read_checkpoint(release: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     save_file(_tensors(weights, manifest.architecture), out / "model.safetensors")
     (out / "config.json").write_text(json.dumps(_config(manifest.architecture, weights), indent=2))
-    shutil.copyfile(release / "tokenizer.json", out / "tokenizer.json")
+    own = release / "tokenizer.json"
+    packaged = Path(str(files("xuankan") / "data" / "template" / "tokenizer.json"))
+    shutil.copyfile(own if own.exists() else packaged, out / "tokenizer.json")
     tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": manifest.architecture.max_length}
     (out / "tokenizer_config.json").write_text(json.dumps(tokenizer))
 

@@ -10,16 +10,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from xuankan.candidates.first_stage import FirstStage
 from xuankan.catalogue.model import Catalogue
 from xuankan.catalogue.papers import Progress
+from xuankan.catalogue.parquet import read_columns
 from xuankan.errors import InputError, ReleaseError
 from xuankan.protocol.template import Template
 from xuankan_worker.engines import Context, EngineKind, open_engine
@@ -78,20 +77,10 @@ def read_labelled(path: Path, split: str | None, limit: int | None, seed: int) -
         seed: of the sample.
 
     Raises:
-        InputError: the file is no such table, lacks a column, or no paper is left.
+        CatalogueError: the file is no Parquet table, or lacks a column.
+        InputError: no paper is left.
     """
-    wanted = (*_COLUMNS, "split") if split is not None else _COLUMNS
-    try:
-        names = pq.read_schema(path).names
-        if missing := [name for name in wanted if name not in names]:
-            raise InputError(
-                "papers",
-                f"{path} lacks the column {missing[0]!r}; it has {', '.join(names)}; "
-                f"wanted are {', '.join(wanted)}",
-            )
-        rows = cast("dict[str, list[Any]]", pq.read_table(path, columns=list(wanted)).to_pydict())
-    except (OSError, pa.ArrowException) as error:
-        raise InputError("papers", f"{path} cannot be read as a Parquet table: {error}") from error
+    rows = read_columns(path, (*_COLUMNS, "split") if split is not None else _COLUMNS)
     keep = np.arange(len(rows["journal"]))
     if split is not None:
         keep = np.flatnonzero([name == split for name in rows["split"]])

@@ -64,6 +64,7 @@ class Manifest:
         template: fingerprint of the tokenizer and the template that it was trained with.
         catalogue: version of the catalogue whose profiles it was trained on.
         first_stage_weight: of the first stage's score in the fused score: model logit + weight × score.
+        temperature: fused scores are divided by it before the softmax that makes them shares of one.
         files: SHA-256 by name of every file of the release but the manifest.
         quantization: None for a float model.
         training: what it was trained on and how.
@@ -77,6 +78,7 @@ class Manifest:
     template: str
     catalogue: str
     first_stage_weight: float
+    temperature: float
     files: Mapping[str, str]
     quantization: Quantization | None = None
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -84,13 +86,14 @@ class Manifest:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
 
     _required: ClassVar[tuple[str, ...]] = (
-        "name", "base_model", "architecture", "template", "catalogue", "first_stage_weight", "files",
+        "name", "base_model", "architecture", "template", "catalogue", "first_stage_weight", "temperature",
+        "files",
     )  # fmt: skip
 
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides scores, 16 hexadecimal digits; every result names it."""
-        decisive = [self.template, self.first_stage_weight, sorted(self.files.items())]
+        decisive = [self.template, self.first_stage_weight, self.temperature, sorted(self.files.items())]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
     @classmethod
@@ -120,7 +123,8 @@ class Manifest:
             content["architecture"] = Architecture(**content["architecture"])
             if content.get("quantization") is not None:
                 content["quantization"] = Quantization(**content["quantization"])
-            content["first_stage_weight"] = float(content["first_stage_weight"])
+            for name in ("first_stage_weight", "temperature"):
+                content[name] = float(content[name])
             content["files"] = {str(name): str(digest) for name, digest in content["files"].items()}
             return cls(**content)
         except (TypeError, ValueError, AttributeError) as error:

@@ -1,42 +1,26 @@
 """Makes an INT8 model for CPUs of a float graph and a few hundred pairs.
 
-What becomes INT8 and how:
-
-- The linear layers that run on every token: activations unsigned 8 bits by static ranges, one scale a tensor;
-  weights signed 7 bits, one scale an output channel. Seven, because `vpmaddubsw`, on which AVX2 without VNNI
-  relies, adds two products in 16 bits: 2 · 255 · 63 fits, 2 · 255 · 127 does not. Ranges are static, so a
-  row's score does not depend on what else is in its batch.
-- A few channels have activations tens of times larger than the rest (`[CLS]` and `[SEP]` make them), and
-  clipping them ruins the scores. So channels are balanced first: input channel k is divided by
-  `max|x_k|^a / max|w_k|^(1-a)` and its weights are multiplied by it (SmoothQuant, Xiao et al. 2023, eq. 4).
-- ReLU is the lower clipping of the unsigned output, at no cost. GELU takes its tanh form, whose error
-  (below 5e-4) is far below a step of 8 bits, and which costs half of erf.
-- Embeddings and the weights of the last layer's one row: stored in 8 bits, computed in float.
-- Attention, residuals and normalizations stay float: measured, 8 bits gain nothing there.
+The pairs run through the float model, which shows what its activations hold. From that, each method makes a
+candidate (`int8.Rewriter`); the one whose scores on pairs kept apart are closest to the float model's wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines.runtime import open_session
-from xuankan_worker.releases.graph import CONTRIB, TOKEN_DENSE, WORD_EMBEDDINGS
+from xuankan_worker.releases.int8 import Method, Observed, Rewriter, is_token_dense, nodes
 from xuankan_worker.releases.manifest import Quantization
 
 MIN_PAIRS = 50
-_WEIGHT_MAX = 63  # 7 bits, see above
-_STORED_MAX = 127
-_STORE_FROM = 10_000  # elements; smaller constants stay float
 _HELD_OUT = 5  # every fifth pair measures and does not calibrate
-_SAMPLED_TOKENS = 16  # of each pair, for percentiles
 
 
 class Pair(NamedTuple):
@@ -46,19 +30,12 @@ class Pair(NamedTuple):
     first_length: int
 
 
-class Method(NamedTuple):
-    """A way to choose activation ranges: the balance a (None: not balanced) and the percentile kept."""
-
-    name: str
-    balance: float | None
-    percentile: float = 100.0
-
-
 METHODS = (
     Method("min-max", None),
     Method("percentile 99.99", None, 99.99),
     Method("balanced 0.5, min-max", 0.5),
-    Method("balanced 0.65, min-max", 0.65),
+    Method("balanced 0.6, min-max", 0.6),
+    Method("balanced 0.7, min-max", 0.7),
     Method("balanced 0.8, min-max", 0.8),
 )
 
@@ -89,7 +66,7 @@ def quantize(
     """
     if len(pairs) < MIN_PAIRS:
         raise ReleaseError(f"{len(pairs)} calibration pairs; at least {MIN_PAIRS} are needed, 500 are better")
-    names = [node.input[0] for node in model.graph.node if _is_token_dense(node)]
+    names = list(dict.fromkeys(node.input[0] for node in nodes(model) if is_token_dense(node)))
     if not names:
         raise ReleaseError("the graph has no layers to quantize: it was not made by `xuankan model`")
     calibration = [pair for index, pair in enumerate(pairs) if index % _HELD_OUT]
@@ -101,7 +78,7 @@ def quantize(
     errors: dict[str, float] = {}
     for index, method in enumerate(methods):
         progress("trying methods", index / len(methods))
-        candidate = _Rewriter(model, observed, method).rewrite()
+        candidate = Rewriter(model, observed, method).rewrite()
         error = float(np.sqrt(np.mean(np.square(_scores(candidate, held_out) - reference)))) / unit
         errors[method.name] = round(error, 5)
         if best is None or error < best[0]:
@@ -111,45 +88,36 @@ def quantize(
     return Quantized(best[2], Quantization(best[1], len(calibration), errors))
 
 
-@dataclass
-class _Observed:
-    """What a tensor's channels held: extremes, float32 [K], and some values for percentiles."""
-
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    sample: list[NDArray[np.float32]]
-
-    def add(self, tokens: NDArray[np.float32], random: np.random.Generator) -> None:
-        np.minimum(self.low, tokens.min(axis=0), out=self.low)
-        np.maximum(self.high, tokens.max(axis=0), out=self.high)
-        self.sample.append(tokens[random.integers(0, len(tokens), _SAMPLED_TOKENS)])
-
-    def range(self, divisor: NDArray[np.float32], percentile: float) -> tuple[float, float]:
-        """Smallest and largest value to represent once channels are divided; 0 is always between."""
-        if percentile < 100:
-            values = np.concatenate(self.sample) / divisor
-            low, high = np.percentile(values, [100 - percentile, percentile])
-        else:
-            low, high = (self.low / divisor).min(), (self.high / divisor).max()
-        return min(float(low), 0.0), max(float(high), 1e-6)
-
-
 def _observe(
     model: onnx.ModelProto, names: list[str], pairs: Sequence[Pair], progress: Callable[[str, float], None]
-) -> dict[str, _Observed]:
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    tapped.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    observed: dict[str, _Observed] = {}
+) -> dict[str, Observed]:
+    tapped = _tapped(model, names)
+    observed: dict[str, Observed] = {}
     random = np.random.default_rng(0)
     for index, values in enumerate(_run(tapped, names, pairs)):
         if not index % 20:
             progress("observing activations", index / len(pairs))
         for name, tokens in zip(names, values, strict=True):
+            tokens = tokens.reshape(-1, tokens.shape[-1])
             if name not in observed:
-                observed[name] = _Observed(tokens.min(axis=0), tokens.max(axis=0), [])
+                observed[name] = Observed(tokens.min(axis=0), tokens.max(axis=0), [])
             observed[name].add(tokens, random)
     return observed
+
+
+def _tapped(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """The model with these values, from around its loop or in it, as outputs for batches of one row."""
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(model)
+    loop = next(node for node in tapped.graph.node if node.op_type == "Loop")
+    inside = {output for node in loop.attribute[0].g.node for output in node.output}
+    for name in names:
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        tapped.graph.output.append(value)
+        if name in inside:  # what a loop's body gives out in each turn, the loop gives out stacked
+            loop.attribute[0].g.output.append(value)
+            loop.output.append(name)
+    return tapped
 
 
 def _scores(model: onnx.ModelProto, pairs: Sequence[Pair]) -> NDArray[np.float32]:
@@ -163,166 +131,7 @@ def _run(
     for pair in pairs:
         feed = {
             "input_ids": pair.input_ids[None],
+            "lengths": np.array([len(pair.input_ids)], dtype=np.int32),
             "first_lengths": np.array([pair.first_length], dtype=np.int32),
         }
         yield session.run(outputs, feed)
-
-
-def _is_token_dense(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Gemm" and node.name.startswith(TOKEN_DENSE)
-
-
-class _Rewriter:
-    """Rewrites a float graph for one method."""
-
-    def __init__(self, model: onnx.ModelProto, observed: Mapping[str, _Observed], method: Method) -> None:
-        self._float = model
-        self._weights = {value.name: value for value in model.graph.initializer}
-        self._observed = observed
-        self._method = method
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, NDArray[Any]] = {}
-        consumers = {node.input[0]: node for node in model.graph.node if _is_token_dense(node)}
-        self._divisors = {name: self._divisor(name, node) for name, node in consumers.items()}
-        relus = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Relu"}
-        self._relus = {before: after for before, after in relus.items() if after in consumers}
-
-    def rewrite(self) -> onnx.ModelProto:
-        for node in self._float.graph.node:
-            if _is_token_dense(node):
-                self._dense(node)
-            elif node.op_type == "Relu" and node.input[0] in self._relus:
-                pass  # its Gemm clips
-            elif node.op_type == "Gather" and node.input[0] == WORD_EMBEDDINGS:
-                self._embeddings(node)
-            else:
-                self._keep(node)
-        model = onnx.ModelProto()
-        model.CopyFrom(self._float)
-        del model.graph.node[:], model.graph.initializer[:]
-        model.graph.node.extend(self._nodes)
-        model.graph.initializer.extend(
-            numpy_helper.from_array(np.asarray(value, order="C"), name)
-            for name, value in self._constants.items()
-        )
-        return model
-
-    def _divisor(self, name: str, node: onnx.NodeProto) -> NDArray[np.float32]:
-        seen = self._observed[name]
-        if self._method.balance is None:
-            return np.ones_like(seen.high)
-        activation = np.maximum(np.maximum(np.abs(seen.low), np.abs(seen.high)), 1e-6)
-        weight = np.maximum(np.abs(self._value(node.input[1])).max(axis=1), 1e-6)
-        divisor = activation**self._method.balance / weight ** (1 - self._method.balance)
-        return np.maximum(divisor / np.median(divisor), 1e-3).astype(np.float32)
-
-    def _value(self, name: str) -> NDArray[np.float32]:
-        return numpy_helper.to_array(self._weights[name])
-
-    def _grid(self, name: str) -> tuple[np.float32, np.uint8]:
-        """Scale and zero point of an activation tensor."""
-        low, high = self._observed[name].range(self._divisors[name], self._method.percentile)
-        scale = np.float32((high - low) / 255)
-        return scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255))
-
-    def _dense(self, node: onnx.NodeProto) -> None:
-        """QuantizeLinear, unless a ReLU has done so, and QGemm: to float, or through ReLU to 8 bits."""
-        source, name = node.input[0], node.name
-        scale, zero = self._grid(source)
-        inputs = [
-            f"{source}.int8",
-            self._constant(f"{source}.int8.scale", scale),
-            self._constant(f"{source}.int8.zero", zero),
-        ]
-        if source not in self._relus.values():
-            self._quantize(source, inputs)
-        weight = self._value(node.input[1]) * self._divisors[source][:, None]
-        bias = self._value(node.input[2])
-        after = self._relus.get(node.output[0])
-        if after is not None:  # relu(y) / d = relu(y / d): the next layer's balance is free
-            weight, bias = weight / self._divisors[after], bias / self._divisors[after]
-        steps = np.maximum(np.abs(weight).max(axis=0), 1e-8).astype(np.float32) / np.float32(_WEIGHT_MAX)
-        inputs += [
-            self._constant(f"{name}.weight.int8", _rounded(weight / steps, np.int8)),
-            self._constant(f"{name}.weight.scale", steps),
-            self._constant(f"{name}.weight.zero", np.zeros(len(steps), dtype=np.int8)),
-            self._constant(f"{name}.bias.int32", _rounded(bias / (scale * steps), np.int32)),
-        ]
-        output = node.output[0]
-        if after is not None:
-            output = f"{after}.int8"
-            after_scale, after_zero = self._grid(after)
-            inputs += [
-                self._constant(f"{after}.int8.scale", after_scale),
-                self._constant(f"{after}.int8.zero", after_zero),
-            ]
-        self._nodes.append(helper.make_node("QGemm", inputs, [output], name=name, domain=CONTRIB))
-
-    def _quantize(self, source: str, grid: list[str]) -> None:
-        balanced = source
-        if self._method.balance is not None:
-            balanced = f"{source}.balanced"
-            factor = self._constant(f"{source}.balance", 1 / self._divisors[source])
-            self._nodes.append(helper.make_node("Mul", [source, factor], [balanced], name=balanced))
-        self._nodes.append(
-            helper.make_node("QuantizeLinear", [balanced, *grid[1:]], [grid[0]], name=f"{source}.quantize")
-        )
-
-    def _embeddings(self, node: onnx.NodeProto) -> None:
-        """A table of 8 bits with one scale a token; only the rows that a batch needs become float."""
-        table = self._value(WORD_EMBEDDINGS)
-        steps = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-8) / np.float32(_STORED_MAX)
-        stored = self._constant(f"{WORD_EMBEDDINGS}.int8", _rounded(table / steps, np.int8))
-        scales = self._constant(f"{WORD_EMBEDDINGS}.scale", steps.astype(np.float32))
-        name, ids = node.name, node.input[1]
-        self._nodes += [
-            helper.make_node("Gather", [stored, ids], [f"{name}.int8"], name=f"{name}.int8"),
-            helper.make_node(
-                "Cast", [f"{name}.int8"], [f"{name}.cast"], name=f"{name}.cast", to=TensorProto.FLOAT
-            ),
-            helper.make_node("Gather", [scales, ids], [f"{name}.scale"], name=f"{name}.scale"),
-            helper.make_node("Mul", [f"{name}.cast", f"{name}.scale"], list(node.output), name=name),
-        ]
-
-    def _keep(self, node: onnx.NodeProto) -> None:
-        """The node as it is, large weights stored in 8 bits: loading the model makes them float."""
-        kept = onnx.NodeProto()
-        kept.CopyFrom(node)
-        if node.op_type == "Gelu":
-            del kept.attribute[:]
-            kept.attribute.append(helper.make_attribute("approximate", "tanh"))
-        for index, name in enumerate(node.input):
-            if name not in self._weights:
-                continue
-            value = self._value(name)
-            if value.size < _STORE_FROM:
-                self._constant(name, value)
-            else:
-                kept.input[index] = self._stored(name, value)
-        self._nodes.append(kept)
-
-    def _stored(self, name: str, value: NDArray[np.float32]) -> str:
-        """One scale for each column; returns the decoded value's name."""
-        decoded = f"{name}.decoded"
-        if f"{name}.int8" not in self._constants:
-            axes = tuple(range(value.ndim - 1))
-            steps = np.maximum(np.abs(value).max(axis=axes), 1e-8).astype(np.float32) / np.float32(
-                _STORED_MAX
-            )
-            stored = self._constant(f"{name}.int8", _rounded(value / steps, np.int8))
-            scale = self._constant(f"{name}.scale", steps)
-            self._nodes += [
-                helper.make_node(
-                    "Cast", [stored], [f"{name}.cast"], name=f"{name}.cast", to=TensorProto.FLOAT
-                ),
-                helper.make_node("Mul", [f"{name}.cast", scale], [decoded], name=decoded),
-            ]
-        return decoded
-
-    def _constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
-        self._constants[name] = np.asarray(value)
-        return name
-
-
-def _rounded(values: NDArray[np.float32], dtype: type[np.int8] | type[np.int32]) -> NDArray[Any]:
-    return np.rint(values).astype(dtype)
