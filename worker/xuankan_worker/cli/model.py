@@ -173,6 +173,37 @@ def train(
     click.echo(f"{out}: {json.dumps(document['quality'])}")
 
 
+@model.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--data", "data_path", required=True, type=_FILE, help="What the checkpoint was trained on.")
+@click.option("--name", required=True, help="Of the release.")
+@click.option("--out", required=True, type=_DIRECTORY, help="Gets model.onnx and manifest.json.")
+@click.option("--samples", type=click.IntRange(50), default=600, show_default=True, help="Calibration pairs.")
+@click.option("--float32", "as_float", is_flag=True, help="Do not quantize: a release to compare with.")
+def publish(checkpoint: Path, data_path: Path, name: str, out: Path, samples: int, as_float: bool) -> None:
+    """Make a release of a CHECKPOINT that `xuankan model train` wrote.
+
+    Writes its ONNX graph, quantized to INT8 for CPUs by pairs of training papers, and a manifest: what it was
+    made from, its weights in the fused score, its figures, and the hashes that a worker checks. Needs the
+    `train` extra, but no GPU.
+    """
+    with _needs("train"):
+        from xuankan_worker.releases.dataset import TrainingData
+        from xuankan_worker.releases.publish import publish as make_release
+
+    with bar("publishing") as progress:
+        manifest = make_release(
+            name,
+            checkpoint,
+            TrainingData.load(data_path),
+            out,
+            _commit() or "",
+            None if as_float else samples,
+            progress.told,
+        )
+    click.echo(f"{out}: release {manifest.name}, fingerprint {manifest.fingerprint}")
+
+
 def _commit() -> str | None:
     """The commit of the source tree that this runs from, None outside one."""
     found = subprocess.run(
