@@ -61,9 +61,9 @@ def test_it_ranks_six_manuscripts_and_leaves_nothing_behind(place: Path) -> None
     assert (process.returncode, err) == (0, "")
     assert out.count("100 journals scored") == 6
     assert re.search(r"6 manuscripts, 600 \(manuscript, journal\) pairs in \d", out)
-    for column in ("score", "journal", "publisher", "ISSN", "subjects", "open access", "APC"):
+    for column in ("score", "journal", "publisher", "ISSN", "subjects", "access", "APC"):
         assert column in out
-    assert "appeared here" in out
+    assert "◀ is where it appeared." in out
     assert _alive(place) == []
 
 

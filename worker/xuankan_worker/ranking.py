@@ -15,8 +15,9 @@ def rank(request: Request, cross_encoder: NDArray[np.float32], serving: Serving)
     """Rank a request's candidates, best first, and keep its top-K.
 
     The fused logit of a candidate is `cross_encoder + first_stage_weight * first_stage`; its score is the
-    softmax of the fused logits, divided by the release's temperature, over all candidates. Equal logits are ordered by catalogue position, so that
-    the ranking depends neither on the order of the candidates nor on the batches that they ran in.
+    softmax over all candidates of the fused logits divided by the release's temperature. Equal logits are
+    ordered by catalogue position, so that the ranking depends neither on the order of the candidates nor on
+    the batches that they ran in.
 
     Args:
         request: the request.

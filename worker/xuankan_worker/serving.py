@@ -40,6 +40,7 @@ class Serving:
     temperature: float
 
     def __post_init__(self) -> None:
+        _ = self.metadata  # made now, not by the first request
         info, tokens = self.engine.info, self.template.tokenizer.get_vocab_size()
         if tokens > info.vocabulary_size:
             raise ReleaseError(

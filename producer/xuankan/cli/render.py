@@ -38,8 +38,10 @@ def ranking_view(heading: str, ranking: Ranking, appeared_in: str | None = None)
         appeared_in: title of the journal in which the manuscript really appeared; it is marked.
     """
     parts: list[Table | Text] = [Text(heading, style="bold"), _table(ranking.journals, appeared_in)]
-    if appeared_in is not None and not any(_title(place) == appeared_in for place in ranking):
-        parts.append(Text(f"It appeared in {appeared_in}, which is not among these.", style="dim"))
+    if appeared_in is not None:
+        among = any(_title(place) == appeared_in for place in ranking)
+        where = "◀ is where it appeared." if among else f"It appeared in {appeared_in}, not among these."
+        parts.append(Text(where, style="dim"))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in ranking.warnings]
     parts.append(Text(_timings(ranking) + "\n", style="dim"))
     return Group(*parts)
@@ -57,28 +59,28 @@ def error_json(title: str, error: XuankanError) -> str:
 
 
 def _table(journals: Sequence[RankedJournal], appeared_in: str | None) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("journal", min_width=24)
-    table.add_column("publisher", min_width=12)
+    table.add_column("journal", min_width=14)
+    table.add_column("publisher", min_width=10)
     table.add_column("ISSN", no_wrap=True)
-    table.add_column("subjects", min_width=20)
-    table.add_column("open access", min_width=6)
-    table.add_column("APC", justify="right", no_wrap=True)
+    table.add_column("subjects", min_width=11)
+    table.add_column("open\naccess", min_width=6)
+    table.add_column("APC", justify="right", no_wrap=True, min_width=6)
     for place in journals:
         facts = place.metadata
         here = appeared_in is not None and _title(place) == appeared_in
         title = Text(_title(place), style="bold green" if here else "")
         if here:
-            title.append("  ◀ appeared here")
+            title.append("  ◀")
         table.add_row(
             str(place.rank),
             f"{place.score:.3f}",
             title,
             _text(facts, "publisher"),
             "\n".join(facts.get("issns") or ()) or _UNKNOWN,
-            ", ".join((facts.get("subjects") or ())[:3]) or _UNKNOWN,
+            ", ".join((facts.get("subjects") or ())[:2]) or _UNKNOWN,
             _text(facts, "open_access"),
             _price(facts.get("apc_usd")),
         )

@@ -1,4 +1,4 @@
-"""What a ranking of journals is worth: ranks, top-k accuracy, MRR, the weight that fuses two scores, and their calibration.
+"""What a ranking of journals is worth: ranks, top-k accuracy, MRR; and fusing and calibrating two scores.
 
 Pure arithmetic over arrays: no model, no file, no clock.
 """
