@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -148,12 +149,13 @@ async def _rank(url: str, work: Sequence[Work]) -> float:
 
 def _reference(checkpoint: Path, max_length: int) -> Callable[[Sequence[tuple[str, str]]], object]:
     try:
-        from sentence_transformers import CrossEncoder
+        # By name: the package is an extra that checking the types does without.
+        package: Any = import_module("sentence_transformers")
     except ImportError as error:
         raise EngineUnavailable(
             "sentence-transformers is not installed: pip install 'xuankan[bench]'"
         ) from error
-    model: Any = CrossEncoder(str(checkpoint), device="cpu", max_length=max_length)
+    model = package.CrossEncoder(str(checkpoint), device="cpu", max_length=max_length)
 
     def predict(texts: Sequence[tuple[str, str]]) -> object:
         return model.predict(list(texts), batch_size=16, show_progress_bar=False)
