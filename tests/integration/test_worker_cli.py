@@ -74,7 +74,7 @@ def test_status_without_a_server_says_so() -> None:
 def test_a_wrong_url_is_named() -> None:
     code, text = run("status", "--redis", "http://example.org")
     assert code == 1
-    assert "http://example.org" in text
+    assert "the scheme 'http' is none of redis, rediss, unix" in text
 
 
 def test_help_is_there_and_imports_nothing_heavy() -> None:
@@ -171,7 +171,7 @@ async def test_what_cannot_be_served_is_said_before_anything_is_taken(
         (("--model", str(tmp_path)), "is no model release"),
         (("--model", str(wrong)), "was trained with tokenizer and template '0000000000000000'"),
         (("--model", str(release), "--engine", "tensorrt"), "no TensorRT engine"),
-        (("--model", str(release), "--redis", "nowhere"), "nowhere"),
+        (("--model", str(release), "--redis", "nowhere"), "the scheme '' is none of"),
         (("--model", str(release), "--name", "a b"), "name"),
     ):
         code, log = await run_command(*place, *options)

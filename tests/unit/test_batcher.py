@@ -92,6 +92,7 @@ def test_arrivals_batches_and_drops_in_any_order_agree_with_a_plain_model(
             batch = batcher.take(idle=1 + value % 3)
             if batch is None:
                 assert not waiting
+                passed_over = 0
                 continue
             # The batch belongs to the oldest request of a lane ...
             leader = batch.slices[0].request
@@ -103,9 +104,8 @@ def test_arrivals_batches_and_drops_in_any_order_agree_with_a_plain_model(
             else:
                 passed_over = 0
             for ask, row in rows_of(batch):
-                waiting[ask].remove(
-                    row
-                )  # fails on a row that was never there, was dropped or came out before
+                # Fails on a row that was never there, was dropped or came out before.
+                waiting[ask].remove(row)
                 if not waiting[ask]:
                     del waiting[ask]
         for lane in ("interactive", "bulk"):
