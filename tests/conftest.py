@@ -1,12 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from tests.support import tiny_bert
 from tests.support.server import ValkeyProcess
 from tests.support.world import Queue
+from xuankan.protocol.template import Template
+from xuankan_worker.releases.manifest import Manifest
 from xuankan_worker.server import connect
+
+# The same examples in every run, however slow the host; `--hypothesis-profile=explore` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +49,14 @@ async def queue(server_url: str) -> AsyncIterator[Queue]:
     await queue.command("FLUSHALL")
     yield queue
     await client.aclose()
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of random weights that fits the template."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_bert, "VOCABULARY", Template.default().tokenizer.get_vocab_size())
+        patch.setattr(tiny_bert, "POSITIONS", Template.default().max_length)
+        directory = tiny_bert.write_release(tmp_path_factory.mktemp("release"))
+    replace(Manifest.load(directory), template=Template.default().fingerprint).save(directory)
+    return directory

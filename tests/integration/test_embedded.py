@@ -14,29 +14,14 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import tiny_bert
 from tests.support.portal import manuscript
 from xuankan import EmbeddedServer, EmbeddedWorker, Producer
 from xuankan.errors import EngineUnavailable, ServerUnavailable, XuankanError
-from xuankan.protocol.template import Template
-from xuankan_worker.releases.manifest import Manifest
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release with the real vocabulary and a tiny random model."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny_bert, "VOCABULARY", Template.default().tokenizer.get_vocab_size())
-        patch.setattr(tiny_bert, "POSITIONS", Template.default().max_length)
-        directory = tiny_bert.write_release(tmp_path_factory.mktemp("release"))
-    replace(Manifest.load(directory), template=Template.default().fingerprint).save(directory)
-    return directory
 
 
 def ping(url: str) -> bool:

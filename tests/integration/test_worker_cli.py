@@ -10,13 +10,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
-from tests.support import tiny_bert
 from tests.support.engine import ScriptedEngine
 from tests.support.world import Queue, catalogue, eventually, request, run_burst, running
-from xuankan.protocol.template import Template
 from xuankan_worker.cli.worker import worker
 from xuankan_worker.names import claim_name
 from xuankan_worker.releases.manifest import Manifest
@@ -101,17 +98,6 @@ def test_default_names_differ_on_one_host_and_come_back() -> None:
     assert ours not in others
     assert others[0] == others[1]
     assert others[0].rpartition(":")[0] == ours.rpartition(":")[0]
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of random weights that fits the template."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny_bert, "VOCABULARY", Template.default().tokenizer.get_vocab_size())
-        patch.setattr(tiny_bert, "POSITIONS", Template.default().max_length)
-        directory = tiny_bert.write_release(tmp_path_factory.mktemp("release"))
-    replace(Manifest.load(directory), template=Template.default().fingerprint).save(directory)
-    return directory
 
 
 def start(*options: str) -> subprocess.Popen[str]:
