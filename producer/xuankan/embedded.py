@@ -207,7 +207,7 @@ class EmbeddedServer(_Child):
         super().__init__()
         self._binary = binary or _find_binary()
         self._data_dir = data_dir
-        self._port = _free_port() if port == 0 else port
+        self._port = free_port() if port == 0 else port
         self._data_lock: int | None = None
 
     @property
@@ -310,7 +310,8 @@ def _find_binary() -> Path:
     return binary
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on; somebody may before it is used."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from xuankan.candidates.fit import fit
 from xuankan.catalogue import Catalogue, Journal
 from xuankan.catalogue.papers import read_papers
-from xuankan_worker.releases.dataset import TrainingData, default_template_directory, prepare
+from xuankan.protocol.template import default_directory
+from xuankan_worker.releases.dataset import TrainingData, prepare
 
 FIELDS = {
     "plasma": "plasma tokamak turbulence ion electron heating confinement instability wave magnetic",
@@ -70,6 +71,4 @@ def write_papers(path: Path) -> Path:
 def training_data(path: Path) -> TrainingData:
     papers = write_papers(path)
     first_stage = fit(read_papers(papers, "train"), catalogue())
-    return prepare(
-        papers, catalogue(), first_stage, default_template_directory(), ["dev"], lambda _what, _part: None
-    )
+    return prepare(papers, catalogue(), first_stage, default_directory(), ["dev"], lambda _what, _part: None)

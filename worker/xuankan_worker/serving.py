@@ -80,7 +80,7 @@ def load_serving(
 
         release = default_release()
     manifest = Manifest.load(release)
-    template = _template_of(manifest, release)
+    template = template_of(manifest, release)
     catalogue = Catalogue.default() if catalogue_file is None else Catalogue.load(catalogue_file)
     opened = open_engine(engine, release, max_batch)
     return Serving(
@@ -93,8 +93,12 @@ def load_serving(
     )
 
 
-def _template_of(manifest: Manifest, directory: Path) -> Template:
-    """The template that a release was trained with: the package's, or one that lies in its directory."""
+def template_of(manifest: Manifest, directory: Path) -> Template:
+    """The template that a release was trained with: the package's, or one that lies in its directory.
+
+    Raises:
+        ReleaseError: it is neither.
+    """
     template = Template.default()
     if template.fingerprint != manifest.template and (directory / "tokenizer.json").exists():
         template = Template.load(directory)

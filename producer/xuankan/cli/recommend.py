@@ -103,7 +103,7 @@ def recommend(
     xuankan recommend paper.txt
     xuankan recommend --title "Flow past a cylinder" --abstract "We study ..." --open-access
     xuankan recommend papers.jsonl --redis redis://queue.example.org --json > rankings.jsonl
-    """  # noqa: D301
+    """  # noqa: D301  # click's mark is a real backspace
     if (file is None) == (title is None and abstract is None):
         raise click.UsageError("give either a FILE or --title and --abstract")
     if (

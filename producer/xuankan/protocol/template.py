@@ -32,6 +32,11 @@ class Encoded(NamedTuple):
     total: int
 
 
+def default_directory() -> Path:
+    """Where the template lies that the package carries."""
+    return Path(str(files("xuankan") / "data" / "template"))
+
+
 @dataclass(frozen=True)
 class Template:
     """A tokenizer and the token budgets of the two halves of a pair.
@@ -69,7 +74,7 @@ class Template:
     @functools.cache
     def default(cls) -> Template:
         """The template of the default model, which the package carries."""
-        return cls.load(Path(str(files("xuankan") / "data" / "template")))
+        return cls.load(default_directory())
 
     @classmethod
     def build(cls, tokenizer_json: bytes, max_manuscript_tokens: int, max_profile_tokens: int) -> Template:

@@ -7,8 +7,6 @@ rounds alternate which goes first, and the ratio is taken within each, because a
 from __future__ import annotations
 
 import asyncio
-import platform
-import socket
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from xuankan import Manuscript, Producer
-from xuankan.embedded import EmbeddedServer, EmbeddedWorker
+from xuankan.embedded import EmbeddedServer, EmbeddedWorker, free_port
 from xuankan.errors import EngineUnavailable
 from xuankan.prepare import Preparer
 from xuankan_worker.bench.pairs import Work, make_work
 from xuankan_worker.bench.usage import Usage, read_usage
+from xuankan_worker.engines.onnx import processor
 
 Report = Callable[[str], None]
 
@@ -101,7 +100,7 @@ def bench_cpu(
     report(f"{len(texts)} pairs a round; loading CrossEncoder")
     predict = _reference(checkpoint, preparer.template.max_length)
     predict(texts[:32])
-    port = _free_port()
+    port = free_port()
     options = ("--model", str(release), "--metrics-port", str(port))
     with EmbeddedServer() as server, EmbeddedWorker(server.url, options=options):
         measured: list[Round] = []
@@ -127,7 +126,7 @@ def bench_cpu(
                 )
             latency_s = tuple(runner.run(_rank(server.url, [item])) for item in work)
     return CpuBench(
-        processor=_processor(),
+        processor=processor(),
         versions={name: version(name) for name in ("onnxruntime", "sentence-transformers", "torch")},
         pairs_per_round=len(texts),
         mean_tokens=float(np.concatenate([item.lengths for item in work]).mean()),
@@ -161,16 +160,3 @@ def _reference(checkpoint: Path, max_length: int) -> Callable[[Sequence[tuple[st
         return model.predict(list(texts), batch_size=16, show_progress_bar=False)
 
     return predict
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -63,9 +63,9 @@ def prepare(
     """
     from xuankan.candidates.first_stage import FirstStage
     from xuankan.catalogue.model import Catalogue
+    from xuankan.protocol.template import default_directory
 
     with _needs("data"):
-        from xuankan_worker.releases.dataset import default_template_directory
         from xuankan_worker.releases.dataset import prepare as prepare_data
 
     with bar("preparing") as progress:
@@ -73,7 +73,7 @@ def prepare(
             papers,
             Catalogue.load(catalogue) if catalogue else Catalogue.default(),
             FirstStage.load(first_stage) if first_stage else FirstStage.default(),
-            template or default_template_directory(),
+            template or default_directory(),
             [name for name in evaluate_on.split(",") if name],
             progress.told,
             seed,

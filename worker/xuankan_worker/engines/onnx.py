@@ -47,7 +47,7 @@ class OnnxEngine:
         self._session: Session | None = session
         self._info = EngineInfo(
             name="onnx",
-            device=f"{_processor()}, {cores} {'core' if cores == 1 else 'cores'}",
+            device=f"{processor()}, {cores} {'core' if cores == 1 else 'cores'}",
             buckets=(*range(_BUCKET_STEP, shape.max_length, _BUCKET_STEP), shape.max_length),
             max_batch=max_batch,
             contexts=cores,
@@ -119,7 +119,7 @@ class OnnxContext:
             raise EngineError(f"ONNX Runtime failed: {error}") from error
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name; Python knows it on no Linux but RISC-V's."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -12,7 +12,6 @@ import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
@@ -240,11 +239,6 @@ def _evaluation_lists(
         weight=np.ones(len(papers), dtype=np.float32),
         truth_profile=truth.astype(np.int32),
     )
-
-
-def default_template_directory() -> Path:
-    """Where the shipped template lies."""
-    return Path(str(files("xuankan") / "data" / "template"))
 
 
 def top_candidates(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from onnx import numpy_helper
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from xuankan.errors import ReleaseError
+from xuankan.protocol.template import default_directory
 from xuankan_worker.releases.graph import TOKEN_DENSE, WORD_EMBEDDINGS
 from xuankan_worker.releases.manifest import MODEL, Architecture, Manifest
 
@@ -42,8 +42,7 @@ def read_checkpoint(release: Path, out: Path) -> None:
     save_file(_tensors(weights, manifest.architecture), out / "model.safetensors")
     (out / "config.json").write_text(json.dumps(_config(manifest.architecture, weights), indent=2))
     own = release / "tokenizer.json"
-    packaged = Path(str(files("xuankan") / "data" / "template" / "tokenizer.json"))
-    shutil.copyfile(own if own.exists() else packaged, out / "tokenizer.json")
+    shutil.copyfile(own if own.exists() else default_directory() / "tokenizer.json", out / "tokenizer.json")
     tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": manifest.architecture.max_length}
     (out / "tokenizer_config.json").write_text(json.dumps(tokenizer))
 

@@ -20,11 +20,11 @@ from xuankan.catalogue.model import Catalogue
 from xuankan.catalogue.papers import Progress
 from xuankan.catalogue.parquet import read_columns
 from xuankan.errors import InputError, ReleaseError
-from xuankan.protocol.template import Template
 from xuankan_worker.engines import Context, EngineKind, open_engine
 from xuankan_worker.releases.manifest import Manifest, default_release
 from xuankan_worker.releases.scores import Quality, fused, quality_of, ranks_of
 from xuankan_worker.rows import Profiles, Segment
+from xuankan_worker.serving import template_of
 
 _COLUMNS = ("title", "abstract", "journal")
 
@@ -118,14 +118,8 @@ def evaluate(
         EngineError: the engine cannot run or fails.
     """
     directory = release or default_release()
-    manifest, template, catalogue = Manifest.load(directory), Template.default(), Catalogue.default()
-    if template.fingerprint != manifest.template:
-        template = Template.load(directory)
-    if template.fingerprint != manifest.template:
-        raise ReleaseError(
-            f"release {manifest.name} was trained with template {manifest.template}, "
-            f"but {directory} carries {template.fingerprint}"
-        )
+    manifest, catalogue = Manifest.load(directory), Catalogue.default()
+    template = template_of(manifest, directory)
     positions = {journal.title: place for place, journal in enumerate(catalogue)}
     positions |= {journal.id: place for place, journal in enumerate(catalogue)}
     known = [i for i, name in enumerate(papers.journal) if name in positions]
