@@ -19,7 +19,8 @@ XuankanError
 ├── CatalogueError                 a catalogue or journal table that cannot be read or is inconsistent
 ├── ReleaseError                   a model release that cannot be read or does not fit
 └── EngineError                    an engine that failed
-    └── EngineUnavailable          an engine that cannot run here (library, file or device missing)
+    ├── EngineUnavailable          an engine that cannot run here (library, file or device missing)
+    └── DeviceLost                 a device on which nothing runs any more until the process is started anew
 """
 
 from __future__ import annotations
@@ -119,3 +120,7 @@ class EngineError(XuankanError):
 
 class EngineUnavailable(EngineError):
     """An engine that cannot run here: a library, a file or a device is missing."""
+
+
+class DeviceLost(EngineError):
+    """A device that failed for good: nothing runs on it any more until the process is started anew."""

@@ -198,7 +198,7 @@ async def test_an_engine_that_fails_everything_ends_the_worker_and_loses_nothing
 
 
 class Unopenable(ScriptedEngine):
-    def open_context(self, index: int) -> None:  # type: ignore[override]
+    def open_slot(self, index: int) -> None:  # type: ignore[override]
         raise EngineError(f"no memory for context {index}")
 
 

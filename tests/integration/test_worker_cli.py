@@ -32,7 +32,7 @@ async def test_status_shows_workers_and_queues(server_url: str, queue: Queue) ->
     engine = ScriptedEngine(contexts=1)
     engine.gate.clear()
     # A request has 40 rows, of which some run: one more fits into this prefetch.
-    async with running(server_url, engine, prefetch_rows=40):
+    async with running(server_url, engine, prefetch_rows=48):
         await queue.push(*(request(lane="bulk") for _ in range(5)))
         await queue.push_raw(b"garbage", None)
         await engine.wait_started()
@@ -156,7 +156,7 @@ async def test_what_cannot_be_served_is_said_before_anything_is_taken(
     for options, words in (
         (("--model", str(tmp_path)), "is no model release"),
         (("--model", str(wrong)), "was trained with tokenizer and template '0000000000000000'"),
-        (("--model", str(release), "--engine", "tensorrt"), "no TensorRT engine"),
+        (("--model", str(release), "--engine", "tensorrt"), "use --engine onnx"),
         (("--model", str(release), "--redis", "nowhere"), "the scheme '' is none of"),
         (("--model", str(release), "--name", "a b"), "name"),
     ):

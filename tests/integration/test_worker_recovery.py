@@ -10,14 +10,28 @@ import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from tests.support.engine import ScriptedEngine
+from tests.support.engine import ScriptedEngine, ScriptedSlot
 from tests.support.server import ValkeyProcess
-from tests.support.world import KEYS, Queue, assert_ranked, eventually, request, run_burst, running
-from xuankan.errors import InputError, ServerUnavailable
+from tests.support.world import (
+    KEYS,
+    Queue,
+    assert_ranked,
+    config,
+    eventually,
+    request,
+    run_burst,
+    running,
+    serving,
+)
+from xuankan.errors import DeviceLost, InputError, ServerUnavailable
 from xuankan.protocol.keys import GROUP
 from xuankan.protocol.wire import Request
+from xuankan_worker.app import Worker
+from xuankan_worker.engines.base import TokenBatch
 from xuankan_worker.server import connect
 
 
@@ -233,8 +247,8 @@ async def test_secrets_of_the_url_are_not_logged(
 
 
 @contextmanager
-def process(url: str, name: str, row_s: float) -> Generator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.support.scripted_worker", url, name, str(row_s)]
+def process(url: str, name: str, row_s: float, *options: str) -> Generator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.support.scripted_worker", url, name, str(row_s), *options]
     worker = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         yield worker
@@ -282,3 +296,82 @@ async def test_a_killed_workers_requests_are_ranked_by_another(server_url: str, 
             for one in asked:
                 assert_ranked(await queue.result(one), one)
     assert await queue.left() == 0
+
+
+async def test_a_lost_device_ends_the_worker_and_another_finishes(
+    server_url: str, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    asked = [request() for _ in range(4)]
+    engine = ScriptedEngine(depth=2)
+    engine.gate.clear()
+
+    async def serve_until_lost() -> None:
+        async with asyncio.timeout(30), Worker(config(server_url), serving(engine)) as worker:
+            await queue.push(*asked)
+            await engine.wait_started()
+            await eventually(lambda: worker.status().in_flight == 4)
+            engine.lost = True
+            engine.gate.set()
+            await worker.wait()
+
+    with pytest.raises(DeviceLost, match="scripted loss"):
+        await serve_until_lost()
+    assert "the device is lost; its requests are left to others" in caplog.messages
+    assert await queue.left() == 4
+    for one in asked:
+        assert await queue.find(one.id) is None
+        assert await queue.is_pending(one)
+    assert len(engine.batches) <= engine.info.slots  # nothing was tried again
+    await run_burst(server_url, ScriptedEngine())  # the same worker, started anew
+    for one in asked:
+        assert_ranked(await queue.result(one), one)
+    assert await queue.dead() == []
+
+
+async def test_a_process_whose_device_is_lost_exits_and_another_takes_over(
+    server_url: str, queue: Queue
+) -> None:
+    asked = request()
+    with process(server_url, "lost", 0.0, "lost") as worker:
+        await queue.push(asked)
+        _, log = await asyncio.to_thread(worker.communicate, timeout=30)
+        assert worker.returncode == 1
+    assert b"the device is lost" in log
+    async with running(server_url, ScriptedEngine(), lease_s=0.5):
+        result = await queue.result(asked)
+    assert_ranked(result, asked)
+    assert result.deliveries == 2
+
+
+class HalfDead(ScriptedEngine):
+    """One slot notices that the device is lost, the others never come back from it."""
+
+    def open_slot(self, index: int) -> ScriptedSlot:
+        slot = super().open_slot(index)
+        return DeadSlot(self) if index == 0 else slot
+
+
+class DeadSlot(ScriptedSlot):
+    def score(self, batch: TokenBatch) -> NDArray[np.float32]:
+        del batch
+        raise DeviceLost("noticed by one")
+
+
+async def test_slots_that_hang_in_a_lost_device_do_not_keep_the_worker(server_url: str, queue: Queue) -> None:
+    engine = HalfDead(contexts=2, depth=2)
+    engine.gate.clear()
+
+    async def serve_until_lost() -> None:
+        async with asyncio.timeout(20), Worker(config(server_url), serving(engine)) as worker:
+            await eventually(lambda: queue.command("PUBSUB", "CHANNELS"))
+            await eventually(lambda: worker.not_ready() is None)
+            await queue.push(request())
+            await worker.wait()
+
+    try:
+        with pytest.raises(DeviceLost, match="noticed by one"):
+            await serve_until_lost()
+    finally:
+        engine.gate.set()
+    assert await queue.left() == 1

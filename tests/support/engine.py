@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan.errors import EngineError
+from xuankan.errors import DeviceLost, EngineError
 from xuankan.protocol.template import Template
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
 
@@ -36,15 +36,19 @@ class ScriptedEngine:
         gate: batches wait until it is set.
         row_s: seconds that each row takes.
         faults: the next so many batches raise.
+        lost: batches raise DeviceLost.
         batches: what was run: rows and padded length.
     """
 
     contexts: int = 2
+    depth: int = 1
+    shapes: tuple[tuple[int, int], ...] = ()
     max_batch: int = 16
     poison: int | None = None
     spoiled: int | None = None
     row_s: float = 0.0
     faults: int = 0
+    lost: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
     batches: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -63,12 +67,14 @@ class ScriptedEngine:
             contexts=self.contexts,
             vocabulary_size=Template.default().tokenizer.get_vocab_size(),
             fingerprint="scripted",
+            depth=self.depth,
+            shapes=self.shapes,
         )
 
-    def open_context(self, index: int) -> ScriptedContext:
-        assert index < self.contexts
+    def open_slot(self, index: int) -> ScriptedSlot:
+        assert index < self.info.slots
         self.opened += 1
-        return ScriptedContext(self)
+        return ScriptedSlot(self)
 
     async def wait_started(self) -> None:
         """Wait until one more batch has begun."""
@@ -78,7 +84,7 @@ class ScriptedEngine:
         assert self.opened == 0
 
 
-class ScriptedContext:
+class ScriptedSlot:
     def __init__(self, engine: ScriptedEngine) -> None:
         self._engine = engine
 
@@ -88,6 +94,8 @@ class ScriptedContext:
         engine.started.release()
         engine.gate.wait()
         time.sleep(engine.row_s * len(batch.lengths))
+        if engine.lost:
+            raise DeviceLost("scripted loss")
         if engine.faults:
             engine.faults -= 1
             raise EngineError("scripted fault")

@@ -1,4 +1,7 @@
-"""`python -m tests.support.scripted_worker URL NAME ROW_S`: a worker process on the scripted engine."""
+"""`python -m tests.support.scripted_worker URL NAME ROW_S [lost]`: a worker process on the scripted engine.
+
+With `lost`, its device is.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from xuankan_worker.cli.worker import serve
 from xuankan_worker.logs import configure
 
 if __name__ == "__main__":
-    _, url, name, row_s = sys.argv
+    url, name, row_s, *lost = sys.argv[1:]
     configure("json", "info")
-    asyncio.run(serve(config(url, name=name, lease_s=0.5), serving(ScriptedEngine(row_s=float(row_s)))))
+    asyncio.run(
+        serve(
+            config(url, name=name, lease_s=0.5), serving(ScriptedEngine(row_s=float(row_s), lost=bool(lost)))
+        )
+    )

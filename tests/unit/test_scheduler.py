@@ -10,9 +10,12 @@ from xuankan.protocol.wire import Request
 from xuankan_worker.admission import Admission
 from xuankan_worker.batcher import Batch, BatchLimits
 from xuankan_worker.jobs import Entry, EntryKey, Job
-from xuankan_worker.scheduler import Scheduler
+from xuankan_worker.scheduler import Load, Scheduler
 
 ADMISSION = Admission(config("redis://unused"), serving(ScriptedEngine()))
+
+
+IDLE = Load(0, 0.0, 1)
 
 
 def job(asked: Request) -> Job:
@@ -26,15 +29,26 @@ def run(scheduler: Scheduler, fails: Callable[[Batch[Job]], bool]) -> tuple[list
     done: list[Job] = []
     given_up: list[Job] = []
     batches = 0
-    while (batch := scheduler.next([], 1)) is not None:
+    while (taken := scheduler.next([IDLE])) is not None:
+        context, batch = taken
         batches += 1
         if fails(batch):
-            given_up += scheduler.failed(batch)
+            given_up += scheduler.failed(batch, context, 1)
         else:
             ended, broken = scheduler.scored(batch, np.ones(batch.rows, dtype=np.float32), 1.0, 2.0)
             done += ended
             given_up += broken
     return done, given_up, batches
+
+
+def take(scheduler: Scheduler) -> Batch[Job]:
+    taken = scheduler.next([IDLE])
+    assert taken is not None
+    return taken[1]
+
+
+def waiting(scheduler: Scheduler) -> int:
+    return scheduler.waiting_rows("interactive") + scheduler.waiting_rows("bulk")
 
 
 def scheduler_with(*jobs: Job) -> Scheduler:
@@ -56,7 +70,7 @@ def test_a_row_that_breaks_its_batch_fails_only_its_own_request() -> None:
     assert given_up == [bad]
     assert set(done) == set(jobs) - {bad}
     assert batches <= 2 + 2 * 4 + 1  # two batches, the halvings of one, and one more try of the row
-    assert scheduler.idle
+    assert waiting(scheduler) == 0
     assert not scheduler.jobs
 
 
@@ -76,8 +90,7 @@ def test_a_single_row_is_tried_once_more() -> None:
 def test_a_score_that_is_no_number_fails_its_request_only() -> None:
     bad, good = job(request(candidates=range(4))), job(request(candidates=range(4)))
     scheduler = scheduler_with(bad, good)
-    batch = scheduler.next([], 1)
-    assert batch is not None
+    batch = take(scheduler)
     scores = np.ones(8, dtype=np.float32)
     scores[1] = np.inf
     assert scheduler.scored(batch, scores, 1.0, 2.0) == ([good], [bad])
@@ -87,7 +100,8 @@ def test_times_and_scores_of_a_job_come_from_all_its_batches() -> None:
     one = job(request(candidates=range(40)))
     scheduler = scheduler_with(one)
     start = 10.0
-    while (batch := scheduler.next([], 1)) is not None:
+    while (taken := scheduler.next([IDLE])) is not None:
+        _, batch = taken
         rows = batch.slices[0].rows
         scheduler.scored(batch, rows.astype(np.float32), start, start + 1)
         start += 5
@@ -98,8 +112,7 @@ def test_times_and_scores_of_a_job_come_from_all_its_batches() -> None:
 def test_a_dropped_job_gets_no_more_batches_and_its_running_rows_are_ignored() -> None:
     one, other = job(request(candidates=range(30))), job(request(candidates=range(2)))
     scheduler = scheduler_with(one, other)
-    running = scheduler.next([], 1)
-    assert running is not None
+    running = take(scheduler)
     scheduler.drop(one)
     assert scheduler.scored(running, np.ones(running.rows, dtype=np.float32), 1.0, 2.0) == ([], [])
     done, given_up, batches = run(scheduler, lambda _: False)
@@ -109,12 +122,10 @@ def test_a_dropped_job_gets_no_more_batches_and_its_running_rows_are_ignored() -
 def test_halves_of_a_batch_of_dropped_jobs_are_not_run() -> None:
     one = job(request(candidates=range(8)))
     scheduler = scheduler_with(one)
-    batch = scheduler.next([], 1)
-    assert batch is not None
-    scheduler.failed(batch)
+    scheduler.failed(take(scheduler), 0, 1)
     scheduler.drop(one)
-    assert scheduler.next([], 1) is None
-    assert scheduler.idle
+    assert scheduler.next([IDLE]) is None
+    assert waiting(scheduler) == 0
 
 
 def test_jobs_expire_at_their_deadline() -> None:

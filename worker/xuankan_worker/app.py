@@ -14,6 +14,7 @@ from types import TracebackType
 
 from redis import exceptions
 
+from xuankan.errors import DeviceLost
 from xuankan.protocol.keys import LANES
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.desk import Desk
@@ -28,6 +29,8 @@ from xuankan_worker.status import WorkerStatus
 from xuankan_worker.streams import Streams
 
 _log = logging.getLogger(__name__)
+_LOST_WAIT_S = 1.0
+"""How long a slot may take to notice that its device is lost, before its thread is left behind."""
 
 
 class Worker:
@@ -70,7 +73,7 @@ class Worker:
         """Warm the engine and begin to serve.
 
         Raises:
-            EngineError: a context cannot be opened.
+            EngineError: a slot cannot be opened.
             OSError: the metrics port cannot be listened on.
         """
         if self._config.metrics_port is not None:
@@ -122,9 +125,10 @@ class Worker:
         """Wait until the worker has ended: after `stop`, or in a burst when the streams are empty.
 
         Raises:
+            DeviceLost: nothing runs on the engine's device any more.
             EngineError: the engine failed everything.
             ServerUnavailable: the server refuses for a reason that waiting does not change.
-                In both cases what the worker held is left to others.
+                In all cases what the worker held is left to others.
         """
         assert self._main is not None
         await asyncio.shield(self._main)
@@ -180,6 +184,7 @@ class Worker:
         readers = [asyncio.create_task(self._intake.run(lane, self._stopping)) for lane in LANES]
         work = asyncio.create_task(self._work(readers))
         everything: set[asyncio.Future[None]] = {work, self._desk.broken, *helpers}
+        wait_s = None
         try:
             ended, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
@@ -189,11 +194,14 @@ class Worker:
             _log.info(
                 "worker done", extra=fields(requests=self._desk.requests_done, rows=self._desk.rows_done)
             )
+        except DeviceLost:
+            wait_s = _LOST_WAIT_S
+            raise
         finally:
             self._state = "stopped"
             self._stopping.set()
             await _end({*everything, *readers})
-            await self._desk.pool.stop()
+            await self._desk.pool.stop(wait_s)
             await self._http.stop()
             await self._server.close()
 

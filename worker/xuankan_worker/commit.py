@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 
 from xuankan.protocol import delivery
@@ -16,6 +17,8 @@ from xuankan_worker.server import Server, is_transient
 _log = logging.getLogger(__name__)
 _ROUND = 64
 """Outcomes sent in one round trip at most."""
+_GATHER_S = 0.02
+"""How long the outcome of a bulk request waits for others, so that they share a round trip."""
 
 
 class Committer:
@@ -34,29 +37,42 @@ class Committer:
         self._server = server
         self._config = config
         self._on_committed = on_committed
-        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._outcomes: deque[Outcome] = deque()
+        self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._sending = 0
 
     @property
     def backlog(self) -> int:
         """Outcomes that are not committed yet."""
-        return self._outcomes.qsize() + self._sending
+        return len(self._outcomes) + self._sending
 
     def put(self, outcome: Outcome) -> None:
-        """Commit an outcome soon."""
-        self._outcomes.put_nowait(outcome)
+        """Commit an outcome soon; that of an interactive request at once."""
+        self._outcomes.append(outcome)
+        if outcome.entry.key.lane == "interactive" or len(self._outcomes) >= _ROUND:
+            self._due.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._due.set)
 
     async def run(self) -> None:
         """Commit until cancelled."""
         while True:
-            sending = [await self._outcomes.get()]
-            while len(sending) < _ROUND and not self._outcomes.empty():
-                sending.append(self._outcomes.get_nowait())
+            await self._due.wait()
+            self._due.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            while self._outcomes:
+                await self._round()
+
+    async def _round(self) -> None:
+        sending = [self._outcomes.popleft() for _ in range(min(_ROUND, len(self._outcomes)))]
+        self._sending = len(sending)
+        calls = [self._call(outcome) for outcome in sending]
+        while sending:
+            sending, calls = await self._server.persist(lambda o=sending, c=calls: self._send(o, c))
             self._sending = len(sending)
-            calls = [self._call(outcome) for outcome in sending]
-            while sending:
-                sending, calls = await self._server.persist(lambda o=sending, c=calls: self._send(o, c))
-                self._sending = len(sending)
 
     async def _send(
         self, outcomes: list[Outcome], calls: list[delivery.Call]

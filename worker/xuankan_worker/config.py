@@ -20,9 +20,10 @@ class WorkerConfig:
         name: the consumer's name; stable over restarts, so that a worker finds what it held when it died.
         keys: the shard that it serves.
         max_batch: rows of a batch at most; an engine may allow fewer.
-        max_batch_tokens: padded tokens of a batch at most.
+        max_batch_tokens: padded tokens of a batch at most; an engine's static shapes are their own bound.
         max_candidates: journals that one request may score.
-        prefetch_rows: rows of each lane that wait in this worker rather than on the server.
+        prefetch_rows: rows of each lane that wait in this worker rather than on the server; None for as many
+            as keep the engine busy with whole batches.
         lease_s: how long a request stays with a worker that does not answer.
         max_deliveries: a request that was handed to workers more often than this ends as `failed`.
         block_s: how long one read waits on the server, and so how long draining may wait for a read.
@@ -40,7 +41,7 @@ class WorkerConfig:
     max_batch: int = 16
     max_batch_tokens: int = 8192
     max_candidates: int = 1000
-    prefetch_rows: int = 256
+    prefetch_rows: int | None = None
     lease_s: float = 30.0
     max_deliveries: int = 5
     block_s: float = 0.5
@@ -52,8 +53,8 @@ class WorkerConfig:
         if not _NAME.fullmatch(self.name):
             raise InputError("name", f"{self.name!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'")
         for option in ("max_batch", "max_batch_tokens", "max_candidates", "prefetch_rows", "max_deliveries"):
-            if getattr(self, option) < 1:
-                raise InputError(option, f"{getattr(self, option)}; at least 1 is wanted")
+            if (value := getattr(self, option)) is not None and value < 1:
+                raise InputError(option, f"{value}; at least 1 is wanted")
         for option in ("lease_s", "block_s"):
             if not getattr(self, option) > 0:
                 raise InputError(option, f"{getattr(self, option)}; more than 0 seconds are wanted")

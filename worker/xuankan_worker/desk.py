@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from xuankan.errors import EngineError
+from xuankan.errors import DeviceLost, EngineError
 from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.wire import Failure, Result, Status, Timings
 from xuankan_worker.admission import Admission, too_late
@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 MAX_BACKLOG = 1024
 """Outcomes that may wait for their commit before no more requests are read."""
+PREFETCH_BATCHES = 8
+"""Whole batches for each slot that wait here unless told otherwise: with more, padding gains nothing
+(tests/benchmarks/padding.py), and of 16 rows at 20,000 pairs a second they last 25 ms, ten reads."""
 MAX_FAILED_IN_A_ROW = 5
 """Requests that an engine may fail with no batch succeeding between them; then it is the engine."""
 
@@ -38,7 +41,7 @@ class Desk:
         held: the entries that this worker must see to an end, whose leases it renews.
         empty: set while nothing is held.
         has_room: by lane, set while more may be read.
-        broken: gets an EngineError if the engine fails everything.
+        broken: gets an EngineError if the engine fails everything, a DeviceLost if its device is gone.
         requests_done, rows_done: counted since the start.
     """
 
@@ -49,31 +52,34 @@ class Desk:
         self._server = server
         self._metrics = metrics
         self._admission = Admission(config, serving)
-        self._scheduler = Scheduler(
-            BatchLimits(info.buckets, min(config.max_batch, info.max_batch), config.max_batch_tokens)
-        )
+        max_rows = min(config.max_batch, info.max_batch)
+        max_tokens = max((bucket * rows for bucket, rows in info.shapes), default=config.max_batch_tokens)
+        self._scheduler = Scheduler(BatchLimits(info.buckets, max_rows, max_tokens, info.shapes))
+        self._prefetch_rows = config.prefetch_rows or PREFETCH_BATCHES * info.slots * max_rows
         self.pool = Pool(serving.engine, serving.profiles, self._on_run)
         self.committer = Committer(server, config, self._on_committed)
         self.held: dict[EntryKey, Job | None] = {}
         self.empty = asyncio.Event()
         self.empty.set()
-        self.has_room = {lane: asyncio.Event() for lane in LANES}
+        self.has_room: dict[Lane, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.requests_done = 0
         self.rows_done = 0
         self._failed_in_a_row = 0
         self._look()
+        self._show()
 
     @property
     def waiting_rows(self) -> int:
-        """Rows read that no batch has taken yet."""
+        """Rows read that wait to be run."""
         return sum(self._scheduler.waiting_rows(lane) for lane in LANES)
 
     def room(self, lane: Lane) -> int:
-        """Rows of a lane that may still be read."""
+        """Rows of a lane that may still be read; 0 until it is worth a read."""
         if self.committer.backlog >= MAX_BACKLOG:
             return 0
-        return max(0, self._config.prefetch_rows - self._scheduler.waiting_rows(lane))
+        room = self._prefetch_rows - self._scheduler.waiting_rows(lane)
+        return room if 4 * room >= self._prefetch_rows else 0
 
     def accept(self, entries: Iterable[Entry], settled: set[EntryKey]) -> None:
         """Take entries in; the requests of those in `settled` have a result already."""
@@ -111,40 +117,39 @@ class Desk:
         self.pump()
 
     def pump(self) -> None:
-        """Give every idle context its next batch."""
+        """Give the contexts their next batches."""
         now_ms = self._server.now_ms()
         for job in self._scheduler.expired(now_ms):
             self._give_up(job, "expired", too_late(job.request, now_ms))
-        while self.pool.idle:
-            batch = self._scheduler.next(self.pool.busy_tokens(time.monotonic()), self.pool.idle)
-            if batch is None:
-                break
-            self.pool.submit(batch)
+        now_s = time.monotonic()
+        while self.pool.free and (taken := self._scheduler.next(self.pool.loads(now_s))) is not None:
+            self.pool.submit(*taken)
         self._look()
 
-    def _on_run(self, run: Run) -> None:
+    def _on_run(self, run: Run, seconds: float) -> None:
         if self.broken.done():
             return
         metrics = self._metrics
         done: list[Job] = []
         broken: list[tuple[Job, str]] = []
-        metrics.engine_cpu_seconds.inc(run.engine_cpu_s)
+        metrics.batches.spent(run.engine_cpu_s)
         if run.scores is not None:
             done, unscored = self._scheduler.scored(run.batch, run.scores, run.started_s, run.ended_s)
             broken = [(job, "the model gave a score that is not a finite number") for job in unscored]
             self._failed_in_a_row = 0
-            rows, tokens = run.batch.rows, run.batch.tokens
-            self.rows_done += rows
-            metrics.rows.inc(rows)
-            metrics.real_tokens.inc(run.real_tokens)
-            metrics.padding_tokens.inc(tokens - run.real_tokens)
-            metrics.batch_rows.observe(rows)
-            metrics.batch_seconds.observe(run.ended_s - run.started_s)
+            batch = run.batch
+            self.rows_done += batch.rows
+            metrics.batches.ran(batch.bucket, batch.padded_rows, batch.rows, run.real_tokens, seconds)
         else:
             metrics.batch_failures.inc()
             facts = fields(rows=run.batch.rows, bucket=run.batch.bucket, reason=str(run.error))
             _log.warning("a batch failed", extra=facts)
-            broken = [(job, str(run.error)) for job in self._scheduler.failed(run.batch)]
+            if isinstance(run.error, DeviceLost):
+                _log.error("the device is lost; its requests are left to others", extra=facts)
+                self.broken.set_exception(run.error)
+                return
+            given_up = self._scheduler.failed(run.batch, run.context, self._serving.engine.info.contexts)
+            broken = [(job, str(run.error)) for job in given_up]
             self._failed_in_a_row += len(broken)
             if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
                 # Stopping leaves the requests to other workers; going on would fail them all.
@@ -216,11 +221,16 @@ class Desk:
         self._look()
 
     def _look(self) -> None:
-        """Bring events and gauges up to date."""
+        """Bring the events up to date."""
         self.empty.set() if not self.held else self.empty.clear()
-        self._metrics.in_flight.set(len(self.held))
-        self._metrics.busy_contexts.set(self.pool.running)
-        for lane in LANES:
-            event = self.has_room[lane]
+        for lane, event in self.has_room.items():
             event.set() if self.room(lane) else event.clear()
-            self._metrics.waiting_rows[lane].set(self._scheduler.waiting_rows(lane))
+
+    def _show(self) -> None:
+        """Let the gauges look at what they show."""
+        metrics = self._metrics
+        metrics.in_flight.set_function(lambda: len(self.held))
+        metrics.busy_contexts.set_function(lambda: self.pool.busy)
+        metrics.batches_in_flight.set_function(lambda: self.pool.running)
+        for lane in LANES:
+            metrics.waiting_rows[lane].set_function(lambda lane=lane: self._scheduler.waiting_rows(lane))

@@ -7,11 +7,11 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from xuankan.protocol.keys import LANES, Lane
+from xuankan_worker.tally import BatchTally
 
 _M = TypeVar("_M", Counter, Gauge, Histogram)
 _BATCH_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-_ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 
 
 class Metrics:
@@ -44,23 +44,8 @@ class Metrics:
         self.buried = Counter(
             "xuankan_dead_entries", "Entries sent to the dead stream.", ["code"], registry=registry
         )
-        self.rows = Counter("xuankan_rows", "Rows scored.", registry=registry)
-        tokens = Counter("xuankan_tokens", "Tokens run, real ones and padding.", ["kind"], registry=registry)
-        self.real_tokens, self.padding_tokens = tokens.labels("real"), tokens.labels("padding")
-        self.batch_rows = Histogram(
-            "xuankan_batch_rows", "Rows of a batch.", buckets=_ROWS, registry=registry
-        )
-        self.batch_seconds = Histogram(
-            "xuankan_batch_seconds",
-            "Time of a batch in the engine.",
-            buckets=_BATCH_SECONDS,
-            registry=registry,
-        )
-        self.engine_cpu_seconds = Counter(
-            "xuankan_engine_cpu_seconds",
-            "Processor time of the contexts in the engine; the process's rest is our own.",
-            registry=registry,
-        )
+        self.batches = BatchTally()
+        registry.register(self.batches)
         self.batch_failures = Counter(
             "xuankan_batch_failures", "Batches that an engine failed to run.", registry=registry
         )
@@ -92,11 +77,12 @@ class Metrics:
             "xuankan_requests_in_flight", "Requests that this worker holds.", registry=registry
         )
         self.waiting_rows = _by_lane(
-            Gauge(
-                "xuankan_waiting_rows", "Rows read that no batch has taken yet.", ["lane"], registry=registry
-            )
+            Gauge("xuankan_waiting_rows", "Rows read that wait to be run.", ["lane"], registry=registry)
         )
         self.busy_contexts = Gauge("xuankan_busy_contexts", "Execution contexts at work.", registry=registry)
+        self.batches_in_flight = Gauge(
+            "xuankan_batches_in_flight", "Batches that run or are at hand for a context.", registry=registry
+        )
         self.server_up = Gauge("xuankan_server_up", "1 while the server answers.", registry=registry)
         self.disconnects = Counter(
             "xuankan_server_disconnects", "Times that the server went away.", registry=registry

@@ -1,4 +1,4 @@
-"""Runs batches: one thread for each execution context, so that the event loop never waits for an engine."""
+"""Runs batches: one thread for each slot of the engine, so that the event loop never waits for an engine."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.errors import EngineError
 from xuankan_worker.batcher import Batch
-from xuankan_worker.engines.base import Context, Engine
+from xuankan_worker.engines.base import Engine, Slot
 from xuankan_worker.jobs import Job
 from xuankan_worker.rows import Profiles, Segment
+from xuankan_worker.scheduler import Load
 
 _log = logging.getLogger(__name__)
 
@@ -28,15 +29,17 @@ class Run:
 
     Attributes:
         batch: what was run.
+        context: where.
         scores: float32 [rows], None if it failed.
         error: why it failed.
         real_tokens: tokens of the batch without padding.
-        engine_cpu_s: processor time of the context's thread in the engine; threads of the engine's own, if it
+        engine_cpu_s: processor time of the slot's thread in the engine; threads of the engine's own, if it
             has any, are not in it.
-        started_s, ended_s: monotonic times around the engine's work, assembling the batch included.
+        started_s, ended_s: monotonic times around the slot's work, assembling the batch included.
     """
 
     batch: Batch[Job]
+    context: int
     scores: NDArray[np.float32] | None
     error: Exception | None
     real_tokens: int
@@ -45,52 +48,79 @@ class Run:
     ended_s: float
 
 
+@dataclass(slots=True)
+class _Context:
+    """What one execution context is doing.
+
+    Attributes:
+        free: its slots that have no batch.
+        batches: by slot, oldest first; they run one after the other.
+        tokens: of all its batches.
+        since_s: when the oldest began, or the last one ended.
+    """
+
+    free: list[int] = field(default_factory=list[int])
+    batches: dict[int, Batch[Job]] = field(default_factory=dict[int, "Batch[Job]"])
+    tokens: int = 0
+    since_s: float = 0.0
+
+
 class Pool:
     """The execution contexts of an engine. All methods belong to the event loop's thread.
 
-    `on_run` is called in the event loop for every batch, after its context became idle again.
+    `on_run(run, seconds)` is called in the event loop for every batch, after its slot became free again;
+    `seconds` is how long it had the context to itself.
     """
 
-    def __init__(self, engine: Engine, profiles: Profiles, on_run: Callable[[Run], None]) -> None:
+    def __init__(self, engine: Engine, profiles: Profiles, on_run: Callable[[Run, float], None]) -> None:
         self._engine = engine
         self._profiles = profiles
         self._on_run = on_run
-        self._idle: list[int] = []
-        self._running: dict[int, tuple[Batch[Job], float]] = {}
+        self._contexts = [_Context() for _ in range(engine.info.contexts)]
         self._inboxes: list[queue.SimpleQueue[Batch[Job] | None]] = []
         self._threads: list[threading.Thread] = []
         self._tokens_per_s = 0.0  # of one context, smoothed; 0 until the first batch
 
     @property
-    def idle(self) -> int:
-        """Contexts with nothing to do."""
-        return len(self._idle)
+    def free(self) -> bool:
+        """Whether some context can take a batch."""
+        return any(context.free for context in self._contexts)
 
     @property
     def running(self) -> int:
-        """Batches that are being run."""
-        return len(self._running)
+        """Batches that are being run or are at hand."""
+        return sum(len(context.batches) for context in self._contexts)
 
-    def busy_tokens(self, now_s: float) -> list[float]:
-        """For each busy context, an estimate of the tokens it still has to work through."""
-        return [
-            max(0.0, batch.tokens - (now_s - started_s) * self._tokens_per_s)
-            for batch, started_s in self._running.values()
-        ]
+    @property
+    def busy(self) -> int:
+        """Contexts that have a batch."""
+        return sum(bool(context.batches) for context in self._contexts)
+
+    def loads(self, now_s: float) -> list[Load]:
+        """What each context has to do."""
+        loads: list[Load] = []
+        for context in self._contexts:
+            tokens = 0.0
+            for batch in context.batches.values():
+                done = (now_s - context.since_s) * self._tokens_per_s
+                tokens = context.tokens - min(done, batch.tokens)
+                break  # only the oldest is being worked on
+            loads.append(Load(len(context.batches), tokens, len(context.free)))
+        return loads
 
     async def start(self) -> None:
-        """Open and warm every context.
+        """Open and warm every slot.
 
         Raises:
-            EngineError: a context cannot be opened.
+            EngineError: a slot cannot be opened.
         """
         loop = asyncio.get_running_loop()
         opened: list[asyncio.Future[None]] = []
-        for index in range(self._engine.info.contexts):
+        for index in range(self._engine.info.slots):
             ready: asyncio.Future[None] = loop.create_future()
             inbox: queue.SimpleQueue[Batch[Job] | None] = queue.SimpleQueue()
             thread = threading.Thread(
-                target=self._drive, args=(index, inbox, loop, ready), name=f"context-{index}", daemon=True
+                target=self._drive, args=(index, inbox, loop, ready), name=f"slot-{index}", daemon=True
             )
             self._inboxes.append(inbox)
             self._threads.append(thread)
@@ -102,31 +132,41 @@ class Pool:
             await asyncio.gather(*opened, return_exceptions=True)
             await self.stop()
             raise
-        self._idle = list(reversed(range(len(opened))))
+        for index in reversed(range(len(opened))):
+            self._contexts[index % len(self._contexts)].free.append(index)
 
-    def submit(self, batch: Batch[Job]) -> None:
-        """Run a batch in an idle context."""
-        index = self._idle.pop()
-        self._running[index] = (batch, time.monotonic())
-        self._inboxes[index].put(batch)
+    def submit(self, context: int, batch: Batch[Job]) -> None:
+        """Run a batch in a context that has a free slot."""
+        doing = self._contexts[context]
+        slot = doing.free.pop()
+        if not doing.batches:
+            doing.since_s = time.monotonic()
+        doing.batches[slot] = batch
+        doing.tokens += batch.tokens
+        self._inboxes[slot].put(batch)
 
-    async def stop(self) -> None:
-        """Close every context after the batch that it runs."""
-        self._idle.clear()
+    async def stop(self, wait_s: float | None = None) -> None:
+        """Close every slot after the batch that it runs; after `wait_s`, leave those that still run alone."""
+        for context in self._contexts:
+            context.free.clear()
         for inbox in self._inboxes:
             inbox.put(None)
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, wait_s)
         self._threads.clear()
         self._inboxes.clear()
 
-    def _finished(self, index: int, run: Run) -> None:
-        del self._running[index]
-        self._idle.append(index)
+    def _finished(self, slot: int, run: Run) -> None:
+        context = self._contexts[run.context]
+        del context.batches[slot]
+        context.tokens -= run.batch.tokens
+        context.free.append(slot)
+        seconds = max(run.ended_s - max(run.started_s, context.since_s), 1e-6)
+        context.since_s = run.ended_s
         if run.error is None:
-            rate = run.batch.tokens / max(run.ended_s - run.started_s, 1e-6)
+            rate = run.batch.tokens / seconds
             self._tokens_per_s += (rate - self._tokens_per_s) * (0.2 if self._tokens_per_s else 1.0)
-        self._on_run(run)
+        self._on_run(run, seconds)
 
     def _drive(
         self,
@@ -135,46 +175,46 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         ready: asyncio.Future[None],
     ) -> None:
-        """The life of a context's thread."""
+        """The life of a slot's thread."""
         try:
-            context = self._engine.open_context(index)
+            slot = self._engine.open_slot(index)
         except Exception as error:
-            wrapped = error if isinstance(error, EngineError) else EngineError(f"context {index}: {error}")
+            wrapped = error if isinstance(error, EngineError) else EngineError(f"slot {index}: {error}")
             _call(loop, _settle, ready, wrapped)
             return
         _call(loop, _settle, ready, None)
         try:
             while (batch := inbox.get()) is not None:
-                run = self._run(context, batch)
+                run = self._run(slot, batch, index % len(self._contexts))
                 _call(loop, self._finished, index, run)
         finally:
-            context.close()
+            slot.close()
 
-    def _run(self, context: Context, batch: Batch[Job]) -> Run:
+    def _run(self, slot: Slot, batch: Batch[Job], context: int) -> Run:
         started_s, before_cpu_s, real_tokens = time.monotonic(), time.thread_time(), 0
         try:
             segments = [
-                Segment(part.request.request.tokens, part.request.request.candidates[part.rows])
+                Segment(part.request.request.tokens, part.request.request.candidates.take(part.rows))
                 for part in batch.slices
             ]
             tokens = self._profiles.assemble(batch.bucket, segments)
             real_tokens = int(tokens.lengths.sum())
             before_cpu_s = time.thread_time()
-            scores = context.score(tokens)
+            scores = slot.score(tokens)
             engine_cpu_s = time.thread_time() - before_cpu_s
             if scores.shape != (batch.rows,):
                 raise EngineError(f"{batch.rows} rows gave scores of shape {scores.shape}")
-            return Run(batch, scores, None, real_tokens, engine_cpu_s, started_s, time.monotonic())
+            return Run(batch, context, scores, None, real_tokens, engine_cpu_s, started_s, time.monotonic())
         except Exception as error:  # whatever an engine raises fails this batch, never the thread
             engine_cpu_s = time.thread_time() - before_cpu_s
-            return Run(batch, None, error, real_tokens, engine_cpu_s, started_s, time.monotonic())
+            return Run(batch, context, None, error, real_tokens, engine_cpu_s, started_s, time.monotonic())
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:
     try:
         loop.call_soon_threadsafe(callback, *args)
     except RuntimeError:  # the loop was closed under us: nobody is left to tell
-        _log.debug("a context finished after the worker was gone")
+        _log.debug("a batch ended after the worker was gone")
 
 
 def _settle(ready: asyncio.Future[None], error: Exception | None) -> None:

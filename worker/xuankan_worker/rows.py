@@ -50,7 +50,7 @@ class Profiles:
 
     def row_lengths(self, manuscript_tokens: int, journals: NDArray[np.integer]) -> NDArray[np.int32]:
         """Tokens of the rows of a manuscript with these journals, int32 [n]."""
-        return self.lengths[journals] + np.int32(manuscript_tokens + SPECIAL_TOKENS)
+        return self.lengths.take(journals) + np.int32(manuscript_tokens + SPECIAL_TOKENS)
 
     def assemble(self, bucket: int, segments: Sequence[Segment]) -> TokenBatch:
         """Build a batch padded to `bucket` tokens; its rows are the segments' rows in order."""
@@ -62,10 +62,10 @@ class Profiles:
         start = 0
         for tokens, journals in segments:
             end, left = start + len(journals), len(tokens) + 2
-            width = min(bucket - left, self._matrix.shape[1])
-            input_ids[start:end, 1 : left - 1] = tokens
-            input_ids[start:end, left - 1] = self._sep
-            input_ids[start:end, left : left + width] = self._matrix[journals, :width]
+            part, width = input_ids[start:end], min(bucket - left, self._matrix.shape[1])
+            part[:, 1 : left - 1] = tokens
+            part[:, left - 1] = self._sep
+            part[:, left : left + width] = self._matrix.take(journals, axis=0)[:, :width]
             lengths[start:end] = self.row_lengths(len(tokens), journals)
             first_lengths[start:end] = left
             start = end

@@ -5,19 +5,36 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan.protocol.keys import LANES, Lane
+from xuankan.protocol.keys import Lane
 from xuankan_worker.batcher import Batch, Batcher, BatchLimits, Slice
 from xuankan_worker.jobs import Job
+
+
+class Load(NamedTuple):
+    """What a context has to do.
+
+    Attributes:
+        batches: that it runs or has at hand.
+        tokens: that it still has to work through, about.
+        free: batches that it can take.
+    """
+
+    batches: int
+    tokens: float
+    free: int
 
 
 class Scheduler:
     """Owns the jobs from admission until their last row is scored or they are given up."""
 
     def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
         self._batcher: Batcher[Job] = Batcher(limits)
         self._again: deque[Batch[Job]] = deque()  # what failed and is tried again
         self._deadlines: list[tuple[int, int, Job]] = []
@@ -30,13 +47,11 @@ class Scheduler:
         return frozenset(self._jobs)
 
     def waiting_rows(self, lane: Lane) -> int:
-        """Rows of a lane that no batch has taken yet."""
-        return self._batcher.waiting_rows(lane)
-
-    @property
-    def idle(self) -> bool:
-        """Whether no batch waits to be run."""
-        return not self._again and not any(self.waiting_rows(lane) for lane in LANES)
+        """Rows of a lane that wait to be run, those that failed and are tried again included."""
+        rows = self._batcher.waiting_rows(lane)
+        for batch in self._again:
+            rows += sum(len(part.rows) for part in batch.slices if part.request.entry.key.lane == lane)
+        return rows
 
     def add(self, job: Job) -> None:
         """Queue a job's rows."""
@@ -46,13 +61,34 @@ class Scheduler:
             self._sequence += 1
             heapq.heappush(self._deadlines, (job.request.deadline_ms, self._sequence, job))
 
-    def next(self, busy_tokens: Sequence[float], idle: int) -> Batch[Job] | None:
-        """The next batch to run, None if there is none; see `Batcher.take` for the arguments."""
-        while self._again:
-            batch = self._again.popleft()
+    def next(self, loads: Sequence[Load]) -> tuple[int, Batch[Job]] | None:
+        """What to run next, and in which context: one with nothing to do before one that can take more.
+
+        Args:
+            loads: of every context, by its number.
+        """
+        ready = sorted(
+            (load.batches, load.tokens, context) for context, load in enumerate(loads) if load.free
+        )
+        if not ready:
+            return None
+        if self._again and (found := self._retry([context for *_, context in ready])) is not None:
+            return found
+        busy_tokens = [load.tokens for load in loads if load.batches]
+        batch = self._batcher.take(busy_tokens, len(loads) - len(busy_tokens))
+        return None if batch is None else (ready[0][2], batch)
+
+    def _retry(self, ready: Sequence[int]) -> tuple[int, Batch[Job]] | None:
+        """The first batch to try again for which one of the `ready` contexts is right."""
+        for place, batch in enumerate(self._again):
+            context = next((context for context in ready if context != batch.failed_in), None)
+            if context is None:
+                continue
+            del self._again[place]
             if slices := tuple(part for part in batch.slices if not part.request.over):
-                return Batch(batch.bucket, slices, batch.attempts)
-        return self._batcher.take(busy_tokens, idle)
+                return context, self._batch(batch, slices)
+            return self._retry(ready)
+        return None
 
     def scored(
         self, batch: Batch[Job], scores: NDArray[np.float32], started_s: float, ended_s: float
@@ -64,7 +100,7 @@ class Scheduler:
         """
         done: list[Job] = []
         broken: list[Job] = []
-        start = 0
+        start, finite = 0, bool(np.isfinite(scores).all())
         for part in batch.slices:
             job, end = part.request, start + len(part.rows)
             if not job.over:
@@ -72,7 +108,7 @@ class Scheduler:
                 job.ended_s = max(job.ended_s, ended_s)
                 job.scores[part.rows] = scores[start:end]
                 job.remaining -= len(part.rows)
-                if not np.isfinite(scores[start:end]).all():
+                if not finite and not np.isfinite(scores[start:end]).all():
                     self.drop(job)
                     broken.append(job)
                 elif not job.remaining:
@@ -81,20 +117,24 @@ class Scheduler:
             start = end
         return done, broken
 
-    def failed(self, batch: Batch[Job]) -> list[Job]:
-        """Take note that a batch could not be run; its halves are tried next, a single row once more.
+    def failed(self, batch: Batch[Job], context: int, contexts: int) -> list[Job]:
+        """Take note that `context`, one of `contexts`, could not run a batch.
+
+        It is tried once more, in another context if there is one. Then its halves are tried, until the row
+        that fails is alone.
 
         Returns:
             The jobs given up because a row of theirs fails by itself.
         """
+        if not batch.attempts and (contexts > 1 or batch.rows == 1):
+            self._again.append(replace(batch, attempts=1, failed_in=context if contexts > 1 else None))
+            return []
         if batch.rows > 1:
-            self._again.extend(_halves(batch))
+            attempts = batch.attempts + 1
+            self._again.extend(replace(self._batch(batch, h), attempts=attempts) for h in _halves(batch))
             return []
         job = batch.slices[0].request
         if job.over:
-            return []
-        if not batch.attempts:
-            self._again.append(Batch(batch.bucket, batch.slices, 1))
             return []
         self.drop(job)
         return [job]
@@ -118,8 +158,14 @@ class Scheduler:
         job.over = True
         self._jobs.discard(job)
 
+    def _batch(self, batch: Batch[Job], slices: tuple[Slice[Job], ...]) -> Batch[Job]:
+        """A part of a batch."""
+        rows = sum(len(part.rows) for part in slices)
+        padded = self._limits.padded_rows(batch.bucket, rows)
+        return Batch(batch.bucket, slices, rows, padded, batch.attempts)
 
-def _halves(batch: Batch[Job]) -> Iterable[Batch[Job]]:
+
+def _halves(batch: Batch[Job]) -> Iterable[tuple[Slice[Job], ...]]:
     middle, start = batch.rows // 2, 0
     halves: tuple[list[Slice[Job]], list[Slice[Job]]] = ([], [])
     for part in batch.slices:
@@ -128,4 +174,4 @@ def _halves(batch: Batch[Job]) -> Iterable[Batch[Job]]:
             if len(rows):
                 half.append(Slice(part.request, rows))
         start += len(part.rows)
-    return [Batch(batch.bucket, tuple(half), batch.attempts + 1) for half in halves]
+    return tuple(halves[0]), tuple(halves[1])

@@ -31,6 +31,9 @@ class TokenBatch:
 class EngineInfo:
     """What the scheduler needs to know of an engine.
 
+    A slot is a place for one batch. The slots of one context run one after the other: with more than one, the
+    next batch is already handed over when one ends, so that the hardware never waits for the host.
+
     Attributes:
         name: `onnx`, `tensorrt`, ...
         device: the hardware in words, for status pages.
@@ -39,6 +42,9 @@ class EngineInfo:
         contexts: execution contexts that run at the same time.
         vocabulary_size: token ids are below it.
         fingerprint: hash of the model and its execution settings; equal fingerprints give equal scores.
+        depth: slots of each context.
+        shapes: ascending (bucket, rows) that a batch is padded up to, at least one for each bucket; empty if
+            rows are never padded.
     """
 
     name: str
@@ -48,10 +54,25 @@ class EngineInfo:
     contexts: int
     vocabulary_size: int
     fingerprint: str
+    depth: int = 1
+    shapes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def slots(self) -> int:
+        """Batches that the engine holds at the same time; slot i belongs to context `i % contexts`."""
+        return self.contexts * self.depth
+
+    def max_rows(self, bucket: int) -> int:
+        """Rows of a batch of this bucket at most."""
+        return min(self.max_batch, max((r for b, r in self.shapes if b == bucket), default=self.max_batch))
+
+    def padded_rows(self, bucket: int, rows: int) -> int:
+        """Rows that the engine really runs for a batch of `rows` rows; never fewer than `rows`."""
+        return min((r for b, r in self.shapes if b == bucket and r >= rows), default=rows)
 
 
-class Context(Protocol):
-    """One execution context. Not thread-safe: each is driven by one thread of its own."""
+class Slot(Protocol):
+    """A place for one batch. Not thread-safe: driven by one thread at a time."""
 
     def score(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Score a batch, blocking the calling thread without holding the GIL for long.
@@ -61,12 +82,13 @@ class Context(Protocol):
             other rows or on the padding.
 
         Raises:
+            DeviceLost: nothing can be run any more until the process is started anew.
             EngineError: the batch does not fit the engine, or running it failed.
         """
         ...
 
     def close(self) -> None:
-        """Free what the context holds; idempotent."""
+        """Free what the slot holds; idempotent."""
         ...
 
 
@@ -78,14 +100,14 @@ class Engine(Protocol):
         """Constant after loading."""
         ...
 
-    def open_context(self, index: int) -> Context:
-        """Open execution context `index` of `info.contexts`, warmed and ready for traffic.
+    def open_slot(self, index: int) -> Slot:
+        """Open slot `index` of `info.slots`, every shape of it warmed: ready for traffic.
 
         Raises:
-            EngineError: the context cannot be made.
+            EngineError: the slot cannot be made.
         """
         ...
 
     def close(self) -> None:
-        """Free the model; every context is closed before. Idempotent."""
+        """Free the model; every slot is closed before. Idempotent."""
         ...

@@ -15,7 +15,7 @@ def check_batch(batch: TokenBatch, info: EngineInfo) -> None:
         EngineError: what does not fit, and where.
     """
     ids = batch.input_ids
-    if ids.ndim != 2 or not len(ids):
+    if ids.ndim != 2 or not ids.size:
         raise EngineError(f"input_ids has shape {ids.shape}, not [rows, tokens]")
     rows, tokens = ids.shape
     if rows > info.max_batch:
@@ -31,8 +31,9 @@ def check_batch(batch: TokenBatch, info: EngineInfo) -> None:
         values = getattr(batch, name)
         if (bad := np.flatnonzero((values < low) | (values > high))).size:
             raise EngineError(f"row {bad[0]}: {name} is {values[bad[0]]}, not {low} to {high}")
-    if (bad := np.argwhere((ids < 0) | (ids >= info.vocabulary_size))).size:
-        row, column = bad[0]
+    # One pass over all tokens, in every batch: as unsigned, what is below 0 is above the vocabulary too.
+    if ids.view(np.uint32).max() >= info.vocabulary_size:
+        row, column = np.argwhere((ids < 0) | (ids >= info.vocabulary_size))[0]
         raise EngineError(
             f"row {row}, position {column}: token {ids[row, column]} is not in the vocabulary of "
             f"{info.vocabulary_size}"

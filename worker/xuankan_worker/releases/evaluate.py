@@ -20,7 +20,7 @@ from xuankan.catalogue.model import Catalogue
 from xuankan.catalogue.papers import Progress
 from xuankan.catalogue.parquet import read_columns
 from xuankan.errors import InputError, ReleaseError
-from xuankan_worker.engines import Context, EngineKind, open_engine
+from xuankan_worker.engines import EngineInfo, EngineKind, Slot, open_engine
 from xuankan_worker.releases.manifest import Manifest, default_release
 from xuankan_worker.releases.scores import Quality, fused, quality_of, ranks_of
 from xuankan_worker.rows import Profiles, Segment
@@ -146,14 +146,14 @@ def evaluate(
     engine = open_engine(engine_kind, directory)
     try:
         info = engine.info
-        contexts: queue.SimpleQueue[Context] = queue.SimpleQueue()
-        for index in range(info.contexts):
-            contexts.put(engine.open_context(index))
+        slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+        for index in range(info.slots):
+            slots.put(engine.open_slot(index))
         started = time.perf_counter()
-        model = _score_all(tokens, chosen, profiles, info.buckets, info.max_batch, contexts, progress)
+        model = _score_all(tokens, chosen, profiles, info, slots, progress)
         elapsed = time.perf_counter() - started
-        while not contexts.empty():
-            contexts.get().close()
+        while not slots.empty():
+            slots.get().close()
     finally:
         engine.close()
     return Evaluation(
@@ -173,32 +173,34 @@ def _score_all(
     tokens: list[NDArray[np.int32]],
     chosen: NDArray[np.int64],
     profiles: Profiles,
-    buckets: tuple[int, ...],
-    max_batch: int,
-    contexts: queue.SimpleQueue[Context],
+    info: EngineInfo,
+    slots: queue.SimpleQueue[Slot],
     progress: Progress,
 ) -> NDArray[np.float32]:
-    """The engine's score of every candidate, float32 [N, C]; each context works on a paper at a time."""
+    """The engine's score of every candidate, float32 [N, C]; each slot works on a paper at a time."""
     scores = np.empty(chosen.shape, dtype=np.float32)
 
     def score(row: int) -> None:
         lengths = profiles.row_lengths(len(tokens[row]), chosen[row])
-        order = np.argsort(lengths, kind="stable")
-        context = contexts.get()
+        longest_first = np.argsort(-lengths, kind="stable")
+        slot, start = slots.get(), 0
         try:
-            for start in range(0, len(order), max_batch):
-                part = order[start : start + max_batch]
-                longest = int(lengths[part].max())
-                if longest > buckets[-1]:
-                    raise ReleaseError(f"a pair has {longest} tokens; the engine runs at most {buckets[-1]}")
-                bucket = next(bucket for bucket in buckets if bucket >= longest)
-                scores[row, part] = context.score(
+            while start < len(longest_first):
+                longest = int(lengths[longest_first[start]])
+                if longest > info.buckets[-1]:
+                    raise ReleaseError(
+                        f"a pair has {longest} tokens; the engine runs at most {info.buckets[-1]}"
+                    )
+                bucket = next(bucket for bucket in info.buckets if bucket >= longest)
+                part = longest_first[start : start + info.max_rows(bucket)]
+                scores[row, part] = slot.score(
                     profiles.assemble(bucket, [Segment(tokens[row], chosen[row, part])])
                 )
+                start += len(part)
         finally:
-            contexts.put(context)
+            slots.put(slot)
 
-    with ThreadPoolExecutor(contexts.qsize()) as pool:
+    with ThreadPoolExecutor(slots.qsize()) as pool:
         work = [pool.submit(score, row) for row in range(len(tokens))]
         try:
             for done, future in enumerate(as_completed(work), start=1):

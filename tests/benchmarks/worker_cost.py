@@ -1,0 +1,208 @@
+"""What the worker itself costs: real requests through a real server, an engine that only takes time.
+
+    python tests/benchmarks/worker_cost.py --batch-ms 1.6
+
+queues bulk requests of test papers x 64 journals, then serves them with two contexts of two slots whose
+batches take a fixed time, and prints pairs per second, how much of a core the worker took, and how long
+contexts had nothing to do. With --idle, one request at a time is ranked instead, and what its trip takes
+beside the engine is printed. With --profile, the functions of the event loop's thread that took longest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import math
+import pstats
+import resource
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from tests.support.server import ValkeyProcess
+from tests.support.simulation import unseen_papers
+
+from xuankan.candidates import FirstStage
+from xuankan.catalogue import Catalogue
+from xuankan.protocol import scripts
+from xuankan.protocol.keys import Keys, Lane
+from xuankan.protocol.template import Template, default_directory
+from xuankan.protocol.wire import Request
+from xuankan_worker.app import Worker
+from xuankan_worker.config import WorkerConfig
+from xuankan_worker.engines.base import EngineInfo, TokenBatch
+from xuankan_worker.server import connect
+from xuankan_worker.serving import Serving
+
+BUCKETS = (192, 224, 256, 272, 288, 304, 320, 336, 368, 384, 416, 448, 480, 512)
+JOURNALS = 64
+KEYS = Keys("cost")
+
+
+class TimedEngine:
+    """Contexts whose batches take `batch_s` each, one after the other."""
+
+    def __init__(self, batch_s: float, rows: int, contexts: int = 2, depth: int = 2) -> None:
+        self.batch_s = batch_s
+        self.free_at_s = [0.0] * contexts
+        self.idle_s: list[float] = []
+        self._locks = [threading.Lock() for _ in range(contexts)]
+        self.info = EngineInfo(
+            name="timed",
+            device="none",
+            buckets=BUCKETS,
+            max_batch=rows,
+            contexts=contexts,
+            vocabulary_size=Template.default().tokenizer.get_vocab_size(),
+            fingerprint="timed",
+            depth=depth,
+            shapes=tuple((bucket, rows) for bucket in BUCKETS),
+        )
+
+    def open_slot(self, index: int) -> TimedSlot:
+        return TimedSlot(self, index % self.info.contexts)
+
+    def run(self, context: int) -> None:
+        with self._locks[context]:
+            now_s, free_s = time.monotonic(), self.free_at_s[context]
+            if free_s:
+                self.idle_s.append(max(0.0, now_s - free_s))
+            end_s = self.free_at_s[context] = max(now_s, free_s) + self.batch_s
+        if (wait_s := end_s - time.monotonic()) > 0:
+            time.sleep(wait_s)
+
+    def close(self) -> None:
+        pass
+
+
+class TimedSlot:
+    def __init__(self, engine: TimedEngine, context: int) -> None:
+        self._engine, self._context = engine, context
+
+    def score(self, batch: TokenBatch) -> NDArray[np.float32]:
+        self._engine.run(self._context)
+        return batch.lengths.astype(np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def make_requests(template: Template, count: int, lane: Lane, reply: str | None) -> list[Request]:
+    catalogue, papers = Catalogue.default(), unseen_papers(128)
+    first_stage = FirstStage.default().for_catalogue(catalogue)
+    made: list[Request] = []
+    for number in range(count):
+        if number < len(papers):
+            title, abstract = papers[number]
+            scores = first_stage.scores(title, abstract)
+            best = np.argsort(-scores, kind="stable")[:JOURNALS]
+            made.append(
+                Request(
+                    id=f"cost-{number}",
+                    lane=lane,
+                    fingerprint=template.fingerprint,
+                    catalogue=catalogue.version,
+                    tokens=template.encode_manuscript(title, abstract).ids,
+                    candidates=best.astype(np.uint32),
+                    first_stage=scores[best].astype(np.float32),
+                    top_k=10,
+                    enqueued_ms=round(time.time() * 1000),
+                    reply=reply,
+                )
+            )
+        else:
+            again = made[number % len(papers)]
+            made.append(
+                Request(
+                    **{name: getattr(again, name) for name in again.__slots__ if name != "id"},
+                    id=f"cost-{number}",
+                )
+            )
+    return made
+
+
+async def serve_bulk(url: str, serving: Serving, engine: TimedEngine, count: int, profile: bool) -> None:
+    client = connect(url)
+    for asked in make_requests(serving.template, count, "bulk", "producer"):
+        await scripts.submit(client, KEYS, asked.id, asked.lane, asked.reply, asked.encode())
+    await client.aclose()
+    profiler = cProfile.Profile()
+    config = WorkerConfig(url, "worker", KEYS, burst=True, max_batch=engine.info.max_batch)
+    async with Worker(config, serving) as worker:
+        before, cpu_s, started_s = (
+            resource.getrusage(resource.RUSAGE_SELF),
+            time.thread_time(),
+            time.monotonic(),
+        )
+        if profile:
+            profiler.enable()
+        await worker.wait()
+        profiler.disable()
+        elapsed_s, cpu_s = time.monotonic() - started_s, time.thread_time() - cpu_s
+        after = resource.getrusage(resource.RUSAGE_SELF)
+    process_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    batches, rows = len(engine.idle_s) + engine.info.contexts, count * JOURNALS
+    idle_s = np.array(engine.idle_s)
+    click.echo(
+        f"{rows / elapsed_s:,.0f} pairs/s, {count / elapsed_s:.0f} requests/s; "
+        f"process {process_s / elapsed_s:.1%} of a core, event loop {cpu_s / elapsed_s:.1%}; "
+        f"{process_s / count * 1e3:.2f} ms a request, {process_s / batches * 1e6:.0f} us a batch; "
+        f"context idle {idle_s.sum() / elapsed_s / engine.info.contexts:.1%}, gaps "
+        f"p50 {np.percentile(idle_s, 50) * 1e6:.0f} p95 {np.percentile(idle_s, 95) * 1e6:.0f} us"
+    )
+    if profile:
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(35)
+
+
+async def serve_one_by_one(url: str, serving: Serving, engine: TimedEngine, count: int) -> None:
+    """Time from handing a request to the server to having its result, beside what the engine takes."""
+    client = connect(url, block_s=5.0)
+    command = cast(Any, client).execute_command
+    least_s = engine.batch_s * math.ceil(JOURNALS / engine.info.max_batch / engine.info.contexts)
+    taken_s: list[float] = []
+    async with Worker(WorkerConfig(url, "worker", KEYS, max_batch=engine.info.max_batch), serving):
+        for asked in make_requests(serving.template, count, "interactive", "producer"):
+            started_s = time.monotonic()
+            await scripts.submit(client, KEYS, asked.id, asked.lane, asked.reply, asked.encode())
+            await command("BLPOP", KEYS.reply("producer"), 5)
+            await command("HGET", KEYS.result(asked.id), "body")
+            taken_s.append(time.monotonic() - started_s - least_s)
+            await asyncio.sleep(0.005)
+    await client.aclose()
+    p50, p95 = np.percentile(taken_s, [50, 95]) * 1e3
+    click.echo(
+        f"{count} requests one by one: beside the engine's {least_s * 1e3:.1f} ms, "
+        f"p50 {p50:.2f}, p95 {p95:.2f} ms"
+    )
+
+
+@click.command()
+@click.option("--requests", default=3000, show_default=True)
+@click.option("--batch-ms", default=1.6, show_default=True, help="What a batch takes in a context.")
+@click.option("--rows", default=16, show_default=True, help="Rows of a batch.")
+@click.option("--idle", is_flag=True, help="One request at a time.")
+@click.option("--profile", is_flag=True)
+def main(requests: int, batch_ms: float, rows: int, idle: bool, profile: bool) -> None:
+    """Measure."""
+    template = Template.build((default_directory() / "tokenizer.json").read_bytes(), 384, 125)
+    engine = TimedEngine(batch_ms / 1000, rows)
+    serving = Serving(engine, template, Catalogue.default(), "release", 1.0, 1.0)
+    with tempfile.TemporaryDirectory() as directory:
+        server = ValkeyProcess(Path(directory))
+        server.start()
+        try:
+            if idle:
+                asyncio.run(serve_one_by_one(server.url, serving, engine, requests))
+            else:
+                asyncio.run(serve_bulk(server.url, serving, engine, requests, profile))
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Counts batches for Prometheus.
+
+Thousands run in a second, so counting takes no lock and no look-up of labels: a tally is counted and read in
+the event loop's thread.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
+
+
+class _Observed:
+    """A histogram."""
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self._edges = edges
+        self._counts = [0] * (len(edges) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._edges, value)] += 1
+        self._sum += value
+
+    def family(self, name: str, what: str) -> HistogramMetricFamily:
+        below, cumulative = 0, list[tuple[str, float]]()
+        for edge, count in zip((*self._edges, float("inf")), self._counts, strict=True):
+            below += count
+            cumulative.append(("+Inf" if edge == float("inf") else str(float(edge)), below))
+        return HistogramMetricFamily(name, what, buckets=cumulative, sum_value=self._sum)
+
+
+class BatchTally(Collector):
+    """What was run since the start."""
+
+    def __init__(self) -> None:
+        self._rows = _Observed(_ROWS)
+        self._seconds = _Observed(_SECONDS)
+        self._real_tokens = 0
+        self._engine_cpu_s = 0.0
+        self._shapes: dict[tuple[int, int], list[int]] = {}
+
+    def ran(self, bucket: int, padded_rows: int, rows: int, real_tokens: int, seconds: float) -> None:
+        """Count a batch: `rows` of `real_tokens`, run as `padded_rows` of `bucket` tokens in `seconds`."""
+        self._rows.observe(rows)
+        self._seconds.observe(seconds)
+        self._real_tokens += real_tokens
+        found = self._shapes.setdefault((bucket, padded_rows), [0, 0])
+        found[0] += 1
+        found[1] += rows
+
+    def spent(self, engine_cpu_s: float) -> None:
+        """Count processor time in the engine."""
+        self._engine_cpu_s += engine_cpu_s
+
+    def collect(self) -> Iterable[Metric]:
+        """For the registry."""
+        rows = CounterMetricFamily("xuankan_rows", "Rows scored.")
+        rows.add_metric([], sum(count for _, count in self._shapes.values()))
+        tokens = CounterMetricFamily(
+            "xuankan_tokens",
+            "Tokens run, real ones and padding; an empty row is padding.",
+            labels=["kind"],
+        )
+        run = sum(bucket * places * count for (bucket, places), (count, _) in self._shapes.items())
+        tokens.add_metric(["real"], self._real_tokens)
+        tokens.add_metric(["padding"], run - self._real_tokens)
+        shaped = ["bucket", "rows"]
+        batches = CounterMetricFamily("xuankan_batches", "Batches run, by shape.", labels=shaped)
+        filled = CounterMetricFamily(
+            "xuankan_shape_rows",
+            "Rows scored, by shape; as a share of batches times rows, how full batches are.",
+            labels=shaped,
+        )
+        for (bucket, places), (count, scored) in sorted(self._shapes.items()):
+            batches.add_metric([str(bucket), str(places)], count)
+            filled.add_metric([str(bucket), str(places)], scored)
+        cpu = CounterMetricFamily(
+            "xuankan_engine_cpu_seconds",
+            "Processor time of the slots in the engine; the process's rest is our own.",
+        )
+        cpu.add_metric([], self._engine_cpu_s)
+        yield from (rows, tokens, batches, filled, cpu)
+        yield self._rows.family("xuankan_batch_rows", "Rows of a batch.")
+        yield self._seconds.family("xuankan_batch_seconds", "Time that a batch has its context to itself.")
