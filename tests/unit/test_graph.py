@@ -58,7 +58,7 @@ def test_the_graph_is_valid_and_pins_its_opset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("model_type", "roberta"), ("hidden_act", "swish"), ("position_embedding_type", "relative_key")],
+    [("model_type", "deberta"), ("hidden_act", "swish"), ("position_embedding_type", "relative_key")],
 )
 def test_another_architecture_is_refused_by_name(tmp_path: Path, key: str, value: str) -> None:
     tiny_bert.write_checkpoint(tmp_path)

@@ -76,7 +76,7 @@ def score(release: Path, data: TrainingData) -> NDArray[np.float32]:
     lengths = np.array([len(pair.input_ids) for pair in pairs], np.int32)
     first_lengths = np.array([pair.first_length for pair in pairs], np.int32)
     engine = open_engine("onnx", release)
-    return engine.open_context(0).score(TokenBatch(input_ids, lengths, first_lengths))
+    return engine.open_slot(0).score(TokenBatch(input_ids, lengths, first_lengths))
 
 
 def test_calibration_pairs_look_like_rows(data: TrainingData) -> None:

@@ -1,5 +1,7 @@
 """The template: how texts become the tokens of a pair, `[CLS] manuscript [SEP] profile [SEP]`.
 
+Families that are trained with two separators between the halves get two (`Template.separators`).
+
 Producer and worker must agree on it to the byte; its fingerprint travels with every request.
 """
 
@@ -22,7 +24,11 @@ from xuankan.errors import ReleaseError
 
 SPECIAL_TOKENS = 3
 """`[CLS]` and two `[SEP]` of each pair."""
-_LAYOUT = "[CLS] title. keywords. abstract [SEP] profile [SEP]"
+_LAYOUTS = {
+    1: "[CLS] title. keywords. abstract [SEP] profile [SEP]",
+    2: "[CLS] title. keywords. abstract [SEP] [SEP] profile [SEP]",
+}
+"""By the separators between the halves: RoBERTa and its kin are trained with two."""
 
 
 class Encoded(NamedTuple):
@@ -45,12 +51,14 @@ class Template:
         tokenizer: the fast tokenizer; thread-safe.
         max_manuscript_tokens, max_profile_tokens: longer texts are cut at their end.
         fingerprint: hash of the tokenizer, the layout and the budgets, 16 hexadecimal digits.
+        separators: `[SEP]` tokens between the halves. A second one counts as the profile's first token.
     """
 
     tokenizer: Tokenizer
     max_manuscript_tokens: int
     max_profile_tokens: int
     fingerprint: str
+    separators: int = 1
 
     @classmethod
     def load(cls, directory: Path) -> Template:
@@ -63,7 +71,10 @@ class Template:
             tokenizer_json = (directory / "tokenizer.json").read_bytes()
             budgets = json.loads((directory / "template.json").read_bytes())
             return cls.build(
-                tokenizer_json, int(budgets["max_manuscript_tokens"]), int(budgets["max_profile_tokens"])
+                tokenizer_json,
+                int(budgets["max_manuscript_tokens"]),
+                int(budgets["max_profile_tokens"]),
+                int(budgets.get("separators", 1)),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ReleaseError(
@@ -77,12 +88,16 @@ class Template:
         return cls.load(default_directory())
 
     @classmethod
-    def build(cls, tokenizer_json: bytes, max_manuscript_tokens: int, max_profile_tokens: int) -> Template:
-        """Make a template from a tokenizer's JSON and the budgets.
+    def build(
+        cls, tokenizer_json: bytes, max_manuscript_tokens: int, max_profile_tokens: int, separators: int = 1
+    ) -> Template:
+        """Make a template from a tokenizer's JSON, the budgets and the separators between the halves.
 
         Raises:
-            ValueError: the JSON is no tokenizer, or a special token is missing.
+            ValueError: the JSON is no tokenizer, a special token is missing, or separators is not 1 or 2.
         """
+        if separators not in _LAYOUTS:
+            raise ValueError(f"separators is {separators}; 1 and 2 are known")
         try:
             tokenizer = Tokenizer.from_str(tokenizer_json.decode())
         except Exception as error:  # the tokenizers library raises bare Exception
@@ -90,9 +105,10 @@ class Template:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         digest = hashlib.sha256(tokenizer_json)
-        digest.update(json.dumps([_LAYOUT, max_manuscript_tokens, max_profile_tokens]).encode())
+        layout = [_LAYOUTS[separators], max_manuscript_tokens, max_profile_tokens]
+        digest.update(json.dumps(layout).encode())
         fingerprint = digest.hexdigest()[:16]
-        template = cls(tokenizer, max_manuscript_tokens, max_profile_tokens, fingerprint)
+        template = cls(tokenizer, max_manuscript_tokens, max_profile_tokens, fingerprint, separators)
         for token in ("cls_id", "sep_id", "pad_id", "unknown_id"):
             getattr(template, token)  # fails now, not at the first manuscript, if one is missing
         return template
@@ -105,6 +121,8 @@ class Template:
             "max_manuscript_tokens": self.max_manuscript_tokens,
             "max_profile_tokens": self.max_profile_tokens,
         }
+        if self.separators != 1:
+            budgets["separators"] = self.separators
         (directory / "template.json").write_text(json.dumps(budgets, indent=2) + "\n")
 
     @functools.cached_property
@@ -130,7 +148,7 @@ class Template:
     @property
     def max_length(self) -> int:
         """Tokens of the longest pair."""
-        return self.max_manuscript_tokens + self.max_profile_tokens + SPECIAL_TOKENS
+        return self.max_manuscript_tokens + self.max_profile_tokens + SPECIAL_TOKENS + self.separators - 1
 
     def encode_manuscript(self, title: str, abstract: str, keywords: Sequence[str] = ()) -> Encoded:
         """Tokenize a manuscript, without special tokens."""
@@ -138,15 +156,19 @@ class Template:
         return self._encode(". ".join(part for part in parts if part), self.max_manuscript_tokens)
 
     def encode_profile(self, profile: str) -> Encoded:
-        """Tokenize a journal's profile, without special tokens."""
-        return self._encode(profile, self.max_profile_tokens)
+        """Tokenize a journal's profile, with no special tokens but the second separator of such a layout."""
+        ids, total = self._encode(profile, self.max_profile_tokens)
+        return Encoded(np.insert(ids, 0, [self.sep_id] * (self.separators - 1)), total)
 
     def _encode(self, text: str, budget: int) -> Encoded:
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids
         return Encoded(np.asarray(ids[:budget], dtype=np.int32), len(ids))
 
     def _special(self, *names: str) -> int:
-        for name in names:
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        special = {token.content for token in added if token.special}
+        # MPNet's vocabulary holds BERT's names too, as tokens that it never uses.
+        for name in sorted(names, key=lambda name: name not in special):
             token = self.tokenizer.token_to_id(name)
             if token is not None:
                 return token

@@ -25,6 +25,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from xuankan.errors import ReleaseError
 from xuankan_worker.releases.checkpoint import Checkpoint
 
 OPSET = 21
@@ -89,8 +90,11 @@ def write_graph(checkpoint: Checkpoint) -> onnx.ModelProto:
     """The float32 graph of a checkpoint.
 
     Raises:
-        ReleaseError: the checkpoint lacks a tensor, or one has another shape.
+        ReleaseError: the checkpoint lacks a tensor, one has another shape, or its family has a relative
+            attention bias or a head that this graph does not.
     """
+    if checkpoint.relative_bias(1) is not None or checkpoint.about.head_activation != "tanh":
+        raise ReleaseError(f"the CPU graph does not know the family {checkpoint.family}")
     return _Bert(checkpoint).write()
 
 
@@ -141,8 +145,6 @@ class _Bert:
         g, c = self._outer, self._c
         prefix = "bert.embeddings"
         table = c.tensor(f"{prefix}.word_embeddings.weight", c.vocabulary_size, self._hidden)
-        positions = c.tensor(f"{prefix}.position_embeddings.weight", c.max_positions, self._hidden)
-        segments = c.tensor(f"{prefix}.token_type_embeddings.weight", 2, self._hidden)
         shape = g.node("Shape", "shape", "input_ids")
         width = g.node("Gather", "width", shape, g.ints(1))
         column = g.node(
@@ -174,7 +176,7 @@ class _Bert:
         position = g.node(
             "Gather",
             "embeddings.position",
-            g.constant("embeddings.places", (positions[:, None] + segments).reshape(-1, self._hidden)),
+            g.constant("embeddings.places", c.places().reshape(-1, self._hidden)),
             place,
         )
         x = g.node("Add", "embeddings.sum", word, position)
