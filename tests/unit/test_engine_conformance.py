@@ -10,75 +10,97 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support import tiny_bert
+from tests.support import gpu, tiny_bert
 from xuankan.errors import EngineError
-from xuankan_worker.engines import Context, Engine, EngineKind, TokenBatch, open_engine
+from xuankan_worker.engines import Engine, EngineKind, Slot, TokenBatch, open_engine
+from xuankan_worker.engines.tensorrt.shapes import Shape
 
-KINDS: list[EngineKind] = ["onnx"]
+KINDS = ["onnx", pytest.param("tensorrt", marks=pytest.mark.gpu)]
 MAX_BATCH = 8
-TOLERANCE = 1e-4
+SHAPES = tuple(Shape(bucket, MAX_BATCH) for bucket in (16, 32, 48))
+TOLERANCE = {"onnx": 1e-4, "tensorrt": 0.02}
+"""From the float64 model."""
+SAME = {"onnx": 1e-6, "tensorrt": 5e-3}
+"""Between two runs of the same row; on a GPU another shape has other kernels."""
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    release = tiny_bert.write_release(tmp_path_factory.mktemp("release"))
-    engine = open_engine(request.param, release, MAX_BATCH)
+    kind: EngineKind = request.param
+    directory = tmp_path_factory.mktemp("release")
+    if kind == "onnx":
+        release = tiny_bert.write_release(directory)
+    elif reason := gpu.missing():
+        pytest.skip(reason)
+    else:
+        release = gpu.write_gpu_release(directory, SHAPES)
+    engine = open_engine(kind, release, MAX_BATCH)
     yield engine
     engine.close()
 
 
 @pytest.fixture
-def context(engine: Engine) -> Iterator[Context]:
-    context = engine.open_context(0)
-    yield context
-    context.close()
+def tolerance(engine: Engine) -> float:
+    return TOLERANCE[engine.info.name]
 
 
-def test_scores_are_the_models(context: Context) -> None:
+@pytest.fixture
+def same(engine: Engine) -> float:
+    return SAME[engine.info.name]
+
+
+@pytest.fixture
+def slot(engine: Engine) -> Iterator[Slot]:
+    slot = engine.open_slot(0)
+    yield slot
+    slot.close()
+
+
+def test_scores_are_the_models(slot: Slot, tolerance: float) -> None:
     batch = tiny_bert.random_batch(MAX_BATCH, lengths=[1, 2, 3, 15, 16, 17, 33, 48])
-    scores = context.score(batch)
+    scores = slot.score(batch)
     assert scores.shape == (MAX_BATCH,)
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, tiny_bert.expected_scores(batch), atol=TOLERANCE)
+    np.testing.assert_allclose(scores, tiny_bert.expected_scores(batch), atol=tolerance)
 
 
-def test_a_score_does_not_depend_on_the_padding(context: Context) -> None:
+def test_a_score_does_not_depend_on_the_padding(slot: Slot, same: float) -> None:
     batch = tiny_bert.random_batch(4, lengths=[20, 20, 9, 31], tokens=32)
     random = np.random.default_rng(9)
     padded = np.concatenate([batch.input_ids, np.zeros((4, 16), np.int32)], axis=1)
     for row, length in enumerate(batch.lengths):
         padded[row, length:] = random.integers(0, tiny_bert.VOCABULARY, 48 - length)
     other = replace(batch, input_ids=padded)
-    np.testing.assert_allclose(context.score(batch), context.score(other), atol=1e-6)
+    np.testing.assert_allclose(slot.score(batch), slot.score(other), atol=same)
 
 
-def test_a_score_does_not_depend_on_neighbours_or_order(context: Context) -> None:
+def test_a_score_does_not_depend_on_neighbours_or_order(slot: Slot, same: float) -> None:
     batch = tiny_bert.random_batch(MAX_BATCH)
-    together = context.score(batch)
+    together = slot.score(batch)
     order = np.random.default_rng(1).permutation(MAX_BATCH)
-    np.testing.assert_allclose(context.score(rows(batch, order)), together[order], atol=1e-6)
-    alone = [context.score(rows(batch, np.array([row])))[0] for row in range(MAX_BATCH)]
-    np.testing.assert_allclose(alone, together, atol=1e-6)
+    np.testing.assert_allclose(slot.score(rows(batch, order)), together[order], atol=same)
+    alone = [slot.score(rows(batch, np.array([row])))[0] for row in range(MAX_BATCH)]
+    np.testing.assert_allclose(alone, together, atol=same)
 
 
-def test_contexts_run_at_the_same_time(engine: Engine) -> None:
+def test_contexts_run_at_the_same_time(engine: Engine, tolerance: float) -> None:
     batches = [tiny_bert.random_batch(MAX_BATCH, seed=seed) for seed in range(24)]
     expected = [tiny_bert.expected_scores(batch) for batch in batches]
-    contexts = [engine.open_context(index) for index in range(engine.info.contexts)]
+    slots = [engine.open_slot(index) for index in range(engine.info.slots)]
 
     def drive(index: int) -> None:
         for batch, wanted in list(zip(batches, expected, strict=True))[index::2]:
-            np.testing.assert_allclose(contexts[index % len(contexts)].score(batch), wanted, atol=TOLERANCE)
+            np.testing.assert_allclose(slots[index % len(slots)].score(batch), wanted, atol=tolerance)
 
-    with ThreadPoolExecutor(len(contexts)) as threads:
-        list(threads.map(drive, range(len(contexts))))
-    for context in contexts:
-        context.close()
+    with ThreadPoolExecutor(len(slots)) as threads:
+        list(threads.map(drive, range(len(slots))))
+    for slot in slots:
+        slot.close()
 
 
 def test_the_engine_says_what_it_is(engine: Engine) -> None:
     info = engine.info
-    assert info.name in KINDS
+    assert info.name in TOLERANCE
     assert list(info.buckets) == sorted(set(info.buckets))
     assert info.buckets[-1] == tiny_bert.POSITIONS
     assert info.max_batch == MAX_BATCH
@@ -88,12 +110,12 @@ def test_the_engine_says_what_it_is(engine: Engine) -> None:
     assert info.fingerprint
 
 
-def test_a_context_survives_a_bad_batch(context: Context) -> None:
+def test_a_slot_survives_a_bad_batch(slot: Slot) -> None:
     batch = tiny_bert.random_batch(3)
-    before = context.score(batch)
+    before = slot.score(batch)
     with pytest.raises(EngineError):
-        context.score(replace(batch, lengths=np.zeros(3, np.int32)))
-    np.testing.assert_array_equal(context.score(batch), before)
+        slot.score(replace(batch, lengths=np.zeros(3, np.int32)))
+    np.testing.assert_array_equal(slot.score(batch), before)
 
 
 @pytest.mark.parametrize(
@@ -111,29 +133,29 @@ def test_a_context_survives_a_bad_batch(context: Context) -> None:
         ({"input_ids": np.full((2, 48), -1, np.int32)}, "row 0, position 0: token -1 is not in the vocab"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_refused(context: Context, change: dict[str, Any], message: str) -> None:
+def test_a_batch_that_does_not_fit_is_refused(slot: Slot, change: dict[str, Any], message: str) -> None:
     batch = tiny_bert.random_batch(2, lengths=[7, 8])
     with pytest.raises(EngineError, match=message):
-        context.score(replace(batch, **change))
+        slot.score(replace(batch, **change))
 
 
-def test_a_row_longer_than_the_model_is_refused(context: Context) -> None:
+def test_a_row_longer_than_the_model_is_refused(slot: Slot) -> None:
     batch = TokenBatch(np.zeros((1, 64), np.int32), np.array([49], np.int32), np.array([3], np.int32))
     with pytest.raises(EngineError, match="row 0: lengths is 49, not 1 to 48"):
-        context.score(batch)
+        slot.score(batch)
 
 
-def test_a_closed_context_says_so(engine: Engine) -> None:
-    context = engine.open_context(0)
-    context.close()
-    context.close()
+def test_a_closed_slot_says_so(engine: Engine) -> None:
+    slot = engine.open_slot(0)
+    slot.close()
+    slot.close()
     with pytest.raises(EngineError, match="closed"):
-        context.score(tiny_bert.random_batch(1))
+        slot.score(tiny_bert.random_batch(1))
 
 
-def test_a_context_that_the_engine_lacks_is_refused(engine: Engine) -> None:
-    with pytest.raises(EngineError, match=f"no context {engine.info.contexts}"):
-        engine.open_context(engine.info.contexts)
+def test_a_slot_that_the_engine_lacks_is_refused(engine: Engine) -> None:
+    with pytest.raises(EngineError, match=f"no slot {engine.info.slots}"):
+        engine.open_slot(engine.info.slots)
 
 
 def rows(batch: TokenBatch, order: Any) -> TokenBatch:

@@ -34,12 +34,7 @@ def test_auto_finds_an_engine(release: Path) -> None:
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="closed"):
-        engine.open_context(0)
-
-
-def test_tensorrt_is_refused_with_a_way_out(release: Path) -> None:
-    with pytest.raises(EngineUnavailable, match="--engine onnx"):
-        open_engine("tensorrt", release)
+        engine.open_slot(0)
 
 
 def test_a_missing_onnxruntime_says_what_to_install(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +77,7 @@ def test_a_file_that_is_no_model_is_refused(release: Path) -> None:
 
 def test_a_release_without_an_onnx_model_is_refused(release: Path) -> None:
     edit(release, files={})
-    with pytest.raises(EngineError, match=r"has no model\.onnx for engine onnx"):
+    with pytest.raises(EngineError, match=r"has neither model\.onnx nor model\.fp16\.onnx for engine onnx"):
         open_engine("onnx", release)
 
 

@@ -30,6 +30,7 @@ _SUMMARIES: Final = {
     "worker": "Run workers, which score requests from the queue, and look at them.",
 }
 _EXTRAS: Final = {
+    "cuda": "gpu",
     "onnx": "train",
     "onnxruntime": "cpu",
     "prometheus_client": "cpu",

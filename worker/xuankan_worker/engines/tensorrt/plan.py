@@ -1,0 +1,229 @@
+"""Built plans: what each is for, and which of a release's fits this GPU and this library.
+
+A release keeps its plans beside its model: `engines/<flavour>-<version>-<target>-<precision>/` holds the plan
+and a manifest, which alone decides whether the plan may be loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from xuankan.errors import EngineUnavailable
+from xuankan_worker.engines.tensorrt.library import Library
+from xuankan_worker.engines.tensorrt.shapes import Shape
+from xuankan_worker.releases.manifest import Manifest, file_sha256
+
+Precision = Literal["fp16", "int8", "fp8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ENGINES = "engines"
+PLAN = "engine.plan"
+ENGINE_MANIFEST = "engine.json"
+ANY = "any"
+"""The compute capability of an RTX plan that is not tied to one."""
+_FORMAT = "xuankan-engine/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """The fallback profile: any batch from 1 row of 1 token up to `rows` rows of `tokens` tokens."""
+
+    rows: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineManifest:
+    """One built plan.
+
+    Attributes:
+        release: fingerprint of the release that it was built for.
+        model: the ONNX file that it was built from.
+        model_sha256: of that file.
+        template: fingerprint of the release's tokenizer and template.
+        precision: `fp16`, `int8` or `fp8`.
+        shapes: ascending; profile i of the plan is shapes[i].
+        dynamic: the fallback, the plan's last profile; None if it has none.
+        flavour, version: of the library.
+        compute_capability: such as `9.0`, several joined by commas, or `any`.
+        driver: of the machine that built it; None if that had no GPU.
+        opset: of the ONNX file.
+        plan_sha256: of the plan.
+        build_s: seconds the library took.
+        built: when, UTC, as in 2026-01-31T23:59:59Z.
+        xuankan: version of this package.
+    """
+
+    release: str
+    model: str
+    model_sha256: str
+    template: str
+    precision: Precision
+    shapes: tuple[Shape, ...]
+    dynamic: Dynamic | None
+    flavour: str
+    version: str
+    compute_capability: str
+    driver: str | None
+    opset: int
+    plan_sha256: str
+    build_s: float
+    built: str
+    xuankan: str
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds it."""
+        if self.compute_capability == ANY:
+            target = ANY
+        else:
+            target = "+".join(f"sm_{one.replace('.', '')}" for one in self.compute_capability.split(","))
+        return f"{self.flavour}-{self.version}-{target}-{self.precision}"
+
+    @property
+    def dynamic_profile(self) -> int | None:
+        """Index of the fallback profile."""
+        return None if self.dynamic is None else len(self.shapes)
+
+    def fits_gpu(self, capability: str) -> bool:
+        """Whether it was built for GPUs of this compute capability."""
+        return self.compute_capability == ANY or capability in self.compute_capability.split(",")
+
+    @classmethod
+    def load(cls, folder: Path) -> EngineManifest:
+        """Read the manifest beside a plan; `verify` checks the plan.
+
+        Raises:
+            EngineUnavailable: it cannot be read or is not what it should be; the message names the field.
+        """
+        path = folder / ENGINE_MANIFEST
+        try:
+            document = json.loads(path.read_bytes())
+            if not isinstance(document, dict):
+                raise ValueError("it is no JSON object")
+            content = cast("dict[str, Any]", document)
+            if (found := content.pop("format", None)) != _FORMAT:
+                raise ValueError(f"format is {found!r}; this build reads {_FORMAT!r}")
+            wanted = {part.name for part in fields(cls)}
+            if wrong := sorted(content.keys() ^ wanted):
+                raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] in wanted else 'no field of it'}")
+            if content["precision"] not in PRECISIONS:
+                raise ValueError(f"precision is {content['precision']!r}; known are {', '.join(PRECISIONS)}")
+            content["shapes"] = tuple(Shape(int(bucket), int(rows)) for bucket, rows in content["shapes"])
+            if content["dynamic"] is not None:
+                content["dynamic"] = Dynamic(**content["dynamic"])
+            return cls(**content)
+        except (OSError, TypeError, ValueError) as error:
+            raise EngineUnavailable(f"engine manifest {path} cannot be used: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest beside its plan."""
+        document = {"format": _FORMAT, **asdict(self)}
+        (folder / ENGINE_MANIFEST).write_text(json.dumps(document, indent=2) + "\n")
+
+    def verify(self, folder: Path) -> None:
+        """Check that the plan is there and unchanged.
+
+        Raises:
+            EngineUnavailable: it is missing or damaged.
+        """
+        path = folder / PLAN
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            raise EngineUnavailable(f"plan {path} cannot be read: {error}") from error
+        if found != self.plan_sha256:
+            raise EngineUnavailable(
+                f"plan {path} is damaged: its SHA-256 is {found}, its manifest says {self.plan_sha256}"
+            )
+
+
+def model_file(precision: Precision) -> str:
+    """The name of a release's GPU graph of this precision."""
+    return f"model.{precision}.onnx"
+
+
+def build_command(release: Path, precision: Precision | None = None, targets: Sequence[str] = ()) -> str:
+    """What an operator types to build a release's plan on the machine at hand."""
+    words = ["xuankan", "model", "build", str(release)]
+    if precision and precision != "fp16":
+        words += ["--precision", precision]
+    if targets:
+        words += ["--target", ",".join(targets)]
+    return shlex.join(words)
+
+
+def find_plan(
+    release: Path, library: Library, capability: str, precision: Precision | None = None
+) -> tuple[Path, EngineManifest]:
+    """The folder and the manifest of the newest plan that fits, its plan verified.
+
+    Args:
+        release: the release's directory.
+        library: what will run the plan.
+        capability: compute capability of the GPU, such as `9.0`.
+        precision: None takes any.
+
+    Raises:
+        ReleaseError: the release's manifest cannot be read.
+        EngineUnavailable: no plan fits, or the one that does is damaged; the message says why each was
+            refused, and how to build one that fits.
+    """
+    manifest = Manifest.load(release)
+    fitting: list[tuple[str, Path, EngineManifest]] = []
+    refused: list[str] = []
+    for path in sorted((release / ENGINES).glob(f"[!.]*/{ENGINE_MANIFEST}")):
+        try:
+            engine = EngineManifest.load(path.parent)
+        except EngineUnavailable as error:
+            refused.append(str(error))
+            continue
+        if reason := _misfit(engine, manifest, library, capability, precision):
+            refused.append(f"{path.parent.name} {reason}")
+        else:
+            fitting.append((engine.built, path.parent, engine))
+    if not fitting:
+        command = build_command(release, precision)
+        if not refused:
+            raise EngineUnavailable(f"release {manifest.name} has no TensorRT engine; build one: {command}")
+        raise EngineUnavailable(
+            f"release {manifest.name} has no engine for {library} on a GPU of compute capability "
+            f"{capability}: {'; '.join(refused)}. Build one here: {command}"
+        )
+    _, folder, engine = max(fitting, key=lambda found: found[:2])
+    try:
+        engine.verify(folder)
+    except EngineUnavailable as error:
+        raise EngineUnavailable(f"{error}; build it again: {_same(release, engine, library)}") from error
+    return folder, engine
+
+
+def _misfit(
+    engine: EngineManifest, manifest: Manifest, library: Library, capability: str, precision: Precision | None
+) -> str:
+    """Why a plan is not for this release, library and GPU; empty if it is."""
+    if precision is not None and engine.precision != precision:
+        return f"is {engine.precision}, not {precision}"
+    if engine.flavour != library.flavour:
+        return f"was built with {engine.flavour}, and {library.flavour} is what runs here"
+    if engine.version != library.version:
+        return f"was built with {engine.flavour} {engine.version}, and {library.version} is installed"
+    if not engine.fits_gpu(capability):
+        return f"is for compute capability {engine.compute_capability}"
+    if engine.model_sha256 != (now := manifest.files.get(engine.model)):
+        changed = "is another file now" if now else "is no part of the release now"
+        return f"was built from another {engine.model} (SHA-256 {engine.model_sha256[:16]}…), which {changed}"
+    if engine.template != manifest.template:
+        return f"was built for template {engine.template}, and the release has {manifest.template}"
+    return ""
+
+
+def _same(release: Path, engine: EngineManifest, library: Library) -> str:
+    """The command that builds a plan like this one."""
+    tied = library.is_rtx and engine.compute_capability != ANY
+    targets = [f"sm_{one.replace('.', '')}" for one in engine.compute_capability.split(",")] if tied else []
+    return build_command(release, engine.precision, targets)
