@@ -24,7 +24,7 @@ from xuankan.errors import EngineUnavailable
 from xuankan.prepare import Preparer
 from xuankan_worker.bench.pairs import Work, make_work
 from xuankan_worker.bench.usage import Usage, read_usage
-from xuankan_worker.engines.onnx import processor
+from xuankan_worker.engines.host import processor
 
 Report = Callable[[str], None]
 

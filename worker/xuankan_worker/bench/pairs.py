@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xuankan.manuscript import Manuscript
 from xuankan.prepare import Preparer
+from xuankan.protocol.wire import Request
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,12 +22,14 @@ class Work:
         journals: ids of its candidates, as the first stage chose them.
         texts: for each candidate, the manuscript's and the profile's text, cut where the template cuts.
         lengths: int64 [N], tokens of each pair, special tokens included.
+        request: what a producer makes of it.
     """
 
     manuscript: Manuscript
     journals: tuple[str, ...]
     texts: tuple[tuple[str, str], ...]
     lengths: NDArray[np.int64]
+    request: Request
 
 
 def make_work(preparer: Preparer, manuscripts: Sequence[Manuscript], candidates: int) -> list[Work]:
@@ -50,6 +53,7 @@ def make_work(preparer: Preparer, manuscripts: Sequence[Manuscript], candidates:
                 tuple(catalogue.journals[index].id for index in indices),
                 tuple((text, profiles[index][0]) for index in indices),
                 np.array([tokens + profiles[index][1] + 3 for index in indices]),
+                request,
             )
         )
     return work

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xuankan_worker.cli.bench_gpu import gpu
+
 if TYPE_CHECKING:
     from xuankan_worker.bench.cpu import CpuBench
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 @click.group()
 def bench() -> None:
     """Measure Xuankan beside what else could do its work."""
+
+
+bench.add_command(gpu)
 
 
 @bench.command()

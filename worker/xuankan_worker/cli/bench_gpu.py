@@ -1,0 +1,111 @@
+"""`xuankan bench gpu`: the worker on a GPU beside what a user would run instead."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+_MODELS = ("base", "default")
+_SYSTEMS = ("worker", "raw", "plain", "crossencoder", "agreement")
+
+
+def _names(known: tuple[str, ...]) -> object:
+    def read(context: click.Context, option: click.Parameter, text: str) -> tuple[str, ...]:
+        del context
+        chosen = tuple(name.strip() for name in text.split(",") if name.strip())
+        if unknown := [name for name in chosen if name not in known]:
+            raise click.BadParameter(f"{unknown[0]!r}; there are {', '.join(known)}", param=option)
+        return chosen
+
+    return read
+
+
+@click.command("gpu")
+@click.option(
+    "--papers", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
+    help="Parquet table with the columns title, abstract, journal, split.",
+)  # fmt: skip
+@click.option("--split", default="test", show_default=True, help="Papers of this split are the manuscripts.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Gets gpu-<chip>.json and gpu-<chip>.md.  [default: tests/benchmarks of a source tree, else here]",
+)  # fmt: skip
+@click.option(
+    "--work-dir", type=click.Path(file_okay=False, path_type=Path),
+    help="Models and engines, kept for the next run.  [default: xuankan-bench in the temporary directory]",
+)  # fmt: skip
+@click.option(
+    "--models", default=",".join(_MODELS), show_default=True, callback=_names(_MODELS), metavar="NAMES",
+    help="base: BERT-base's size, random weights; default: the package's.",
+)  # fmt: skip
+@click.option(
+    "--systems", default=",".join(_SYSTEMS), show_default=True, callback=_names(_SYSTEMS), metavar="NAMES",
+    help="What to measure; results of other runs stay in the file.",
+)  # fmt: skip
+@click.option("--pairs", type=click.IntRange(1024), default=8192, show_default=True, help="To be scored.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1, 1024),
+    default=16,
+    show_default=True,
+    help="Rows of a batch at most.",
+)
+@click.option("--buckets", metavar="LIST", help="Passed on to `xuankan model build`.")
+@click.option("--producers", type=click.IntRange(1), default=8, show_default=True, help="Feeding processes.")
+@click.option("--seed", default=0, show_default=True, help="Chooses the manuscripts.")
+@click.option("--quick", is_flag=True, help="Short measurements of few pairs, to see that all works.")
+def gpu(
+    papers: Path,
+    split: str,
+    out: Path | None,
+    work_dir: Path | None,
+    models: tuple[str, ...],
+    systems: tuple[str, ...],
+    pairs: int,
+    max_batch: int,
+    buckets: str | None,
+    producers: int,
+    seed: int,
+    quick: bool,
+) -> None:
+    """Measure the whole worker, its engine alone, plain PyTorch and CrossEncoder on one GPU.
+
+    All score the same pairs of manuscripts and journals, each in a process of its own; what fails or is not
+    installed is told and costs the others nothing. Results are written after each, so a run may be cut. Needs
+    the extras `bench` and `gpu` or `gpu-rtx`, and nvidia-ml-py to see the GPU's memory and load; nothing is
+    downloaded. A first run of both models takes about twelve minutes on an H100 or H200.
+    """
+    from rich.console import Console
+
+    from xuankan.errors import XuankanError
+    from xuankan_worker.bench.gpu.child import Job
+    from xuankan_worker.bench.gpu.report import show
+    from xuankan_worker.bench.gpu.run import CANDIDATES, Settings, bench_gpu, shortened
+
+    benchmarks = Path("tests/benchmarks")
+    job = Job("", "", "", "", "", max_batch=max_batch, producers=producers)
+    settings = Settings(
+        papers=papers,
+        split=split,
+        out=out or (benchmarks if benchmarks.is_dir() else Path()),
+        work_dir=work_dir or Path(tempfile.gettempdir()) / "xuankan-bench",
+        models=models,
+        systems=systems,
+        manuscripts=pairs // CANDIDATES,
+        seed=seed,
+        job=job,
+        build_options=("--max-batch", str(max_batch), *(("--buckets", buckets) if buckets else ())),
+        command=shlex.join(["xuankan", *sys.argv[1:]]),
+    )
+    try:
+        document, path = bench_gpu(
+            shortened(settings) if quick else settings, lambda line: click.echo(line, err=True)
+        )
+    except XuankanError as error:
+        raise click.ClickException(str(error)) from error
+    show(document, Console())
+    click.echo(f"{path} and {path.with_suffix('.md').name}")
