@@ -31,11 +31,11 @@ _SUMMARIES: Final = {
 }
 _EXTRAS: Final = {
     "cuda": "gpu",
-    "onnx": "train",
+    "onnx": "export",
     "onnxruntime": "cpu",
     "prometheus_client": "cpu",
     "pyarrow": "data",
-    "safetensors": "train",
+    "safetensors": "export",
     "scipy": "data",
     "sentence_transformers": "bench",
     "sklearn": "data",

@@ -76,8 +76,7 @@ def gpu(
 
     All score the same pairs of manuscripts and journals, each in a process of its own; what fails or is not
     installed is told and costs the others nothing. Results are written after each, so a run may be cut. Needs
-    the extras `bench` and `gpu` or `gpu-rtx`, and nvidia-ml-py to see the GPU's memory and load; nothing is
-    downloaded. A first run of both models takes about twelve minutes on an H100 or H200.
+    the extras `bench` and `gpu` or `gpu-rtx`; nothing is downloaded. A first run of both models takes about twelve minutes on an H100 or H200.
     """
     from rich.console import Console
 
