@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xuankan_worker.cli.build import build
+from xuankan_worker.cli.export import export
 from xuankan_worker.cli.progress import bar
+from xuankan_worker.cli.quantize import quantize
+from xuankan_worker.cli.source import commit
 
 if TYPE_CHECKING:
     from xuankan_worker.engines import EngineKind
@@ -34,7 +37,11 @@ def _needs(extra: str) -> Generator[None]:
 
 @click.group()
 def model() -> None:
-    """Make, train and judge cross-encoders."""
+    """Make, train and judge cross-encoders, and build engines of them."""
+
+
+for _command in (export, build, quantize):
+    model.add_command(_command)
 
 
 @model.command()
@@ -158,7 +165,7 @@ def train(
     about: dict[str, Any] = {
         "base_model": base_name or base.name,
         "base_sha256": file_sha256(weights) if weights.exists() else None,
-        "commit": _commit(),
+        "commit": commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     with bar("training") as progress:
@@ -197,23 +204,11 @@ def publish(checkpoint: Path, data_path: Path, name: str, out: Path, samples: in
             checkpoint,
             TrainingData.load(data_path),
             out,
-            _commit() or "",
+            commit() or "",
             None if as_float else samples,
             progress.told,
         )
     click.echo(f"{out}: release {manifest.name}, fingerprint {manifest.fingerprint}")
-
-
-def _commit() -> str | None:
-    """The commit of the source tree that this runs from, None outside one."""
-    found = subprocess.run(
-        ["git", "rev-parse", "--verify", "--quiet", "HEAD"],  # noqa: S607
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() if found.returncode == 0 else None
 
 
 @model.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,9 @@ from xuankan.errors import ReleaseError
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
-"""The ONNX graph of a release, beside its manifest."""
+"""The ONNX graph of a release for CPUs, beside its manifest."""
+GPU_MODEL = "model.fp16.onnx"
+"""The ONNX graph of a release for GPUs; ONNX Runtime runs it too."""
 _FORMAT = "xuankan-release/1"
 
 
@@ -54,6 +56,51 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuQuantization:
+    """How a graph for GPUs got 8 bits, and what that costs.
+
+    Attributes:
+        method: how activation ranges were chosen.
+        samples: calibration pairs.
+        score_error: as in `Quantization`, by method that was tried, with every linear layer quantized.
+        kept: linear layers left in FP16.
+        error: the same measure for what was written.
+        loss: against the FP16 graph on papers whose journal is known, as `judge.Loss` has it.
+    """
+
+    method: str
+    samples: int
+    score_error: Mapping[str, float]
+    kept: Sequence[str]
+    error: float
+    loss: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """How the graph for GPUs was made, and how far it is from the float32 model.
+
+    Attributes:
+        writer: `xuankan`, whose graph is made for TensorRT, or the standard exporter's name.
+        opset: of the ONNX standard.
+        activation: of the feed-forward layers as the graph computes it; `gelu_tanh` for GELU by erf too.
+        reference: what computed the float32 logits.
+        pairs: of papers and journals of the catalogue that both computed.
+        max_error, rms_error: of the graph's logits.
+        spread: standard deviation of the reference's logits, which the errors are to be judged by.
+    """
+
+    writer: str
+    opset: int
+    activation: str
+    reference: str
+    pairs: int
+    max_error: float
+    rms_error: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One model release.
 
@@ -67,6 +114,8 @@ class Manifest:
         temperature: fused scores are divided by it before the softmax that makes them shares of one.
         files: SHA-256 by name of every file of the release but the manifest.
         quantization: None for a float model.
+        export: None without a graph for GPUs.
+        quantized: by precision, `int8` or `fp8`, how such graphs for GPUs were made of the FP16 one.
         training: what it was trained on and how.
         commit: of the source tree that made it.
         metrics: by table of papers and split, the figures measured before release.
@@ -81,6 +130,8 @@ class Manifest:
     temperature: float
     files: Mapping[str, str]
     quantization: Quantization | None = None
+    export: Export | None = None
+    quantized: Mapping[str, GpuQuantization] = field(default_factory=dict[str, GpuQuantization])
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
     commit: str = ""
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
@@ -123,6 +174,11 @@ class Manifest:
             content["architecture"] = Architecture(**content["architecture"])
             if content.get("quantization") is not None:
                 content["quantization"] = Quantization(**content["quantization"])
+            if content.get("export") is not None:
+                content["export"] = Export(**content["export"])
+            content["quantized"] = {
+                str(name): GpuQuantization(**record) for name, record in content.get("quantized", {}).items()
+            }
             for name in ("first_stage_weight", "temperature"):
                 content[name] = float(content[name])
             content["files"] = {str(name): str(digest) for name, digest in content["files"].items()}

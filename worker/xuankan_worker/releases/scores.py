@@ -5,6 +5,7 @@ Pure arithmetic over arrays: no model, no file, no clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -84,6 +85,28 @@ def quality_of(ranks: NDArray[np.int64]) -> Quality:
         mrr=float(reciprocal.mean()),
         recall=float(found.mean()),
     )
+
+
+def kendall_tau(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """How alike two scorings rank the same candidates: Kendall's τ-b of each row.
+
+    τ-b = (P − Q) / √((T − ties of first)(T − ties of second)), with T = C (C − 1) / 2 pairs of candidates, of
+    which P are in the same order in both and Q in opposite orders; a tie is neither (Kendall 1945, "The
+    treatment of ties in ranking problems").
+
+    Args:
+        first: float [N, C], higher is better.
+        second: the same of the other scoring.
+
+    Returns:
+        float64 [N], 1 for equal rankings, −1 for reversed ones; NaN where a row's scores are all equal.
+    """
+    result = np.empty(len(first), np.float64)
+    for row, (a, b) in enumerate(zip(first, second, strict=True)):
+        order_a, order_b = (np.sign(x[:, None] - x[None, :]).astype(np.int8) for x in (a, b))
+        scale = math.sqrt(np.count_nonzero(order_a) * np.count_nonzero(order_b))
+        result[row] = (order_a * order_b).sum(dtype=np.int64) / scale if scale else math.nan
+    return result
 
 
 def fused(

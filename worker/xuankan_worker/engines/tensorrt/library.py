@@ -91,6 +91,7 @@ def write_whole(path: Path, content: Any) -> None:
         try:
             file.write(content)
             file.close()
+            temporary.chmod(0o644)  # a temporary file is its maker's alone; another user may serve this one
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
