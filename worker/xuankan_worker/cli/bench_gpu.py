@@ -74,9 +74,10 @@ def gpu(
 ) -> None:
     """Measure the whole worker, its engine alone, plain PyTorch and CrossEncoder on one GPU.
 
-    All score the same pairs of manuscripts and journals, each in a process of its own; what fails or is not
-    installed is told and costs the others nothing. Results are written after each, so a run may be cut. Needs
-    the extras `bench` and `gpu` or `gpu-rtx`; nothing is downloaded. A first run of both models takes about twelve minutes on an H100 or H200.
+    All score the same pairs of manuscripts and journals, each in a process of its own; what fails or is
+    not installed is told and costs the others nothing. Results are written after each, so a run may be
+    cut. Needs the extras `bench` and `gpu` or `gpu-rtx`; nothing is downloaded. A first run of both
+    models takes about twelve minutes on an H100 or H200.
     """
     from rich.console import Console
 

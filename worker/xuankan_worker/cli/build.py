@@ -54,8 +54,9 @@ def build(
     """Build a TensorRT engine for RELEASE, into RELEASE/engines.
 
     It holds one static shape for each bucket, which is what runs fast, and a dynamic one for all other
-    batches. A worker takes the engine that was built last, of those that fit. TensorRT-RTX builds without a GPU, and for any GPU unless --target says which. The standard
-    library builds for the GPU at hand. Needs the extra gpu or gpu-rtx.
+    batches. A worker takes the engine that was built last, of those that fit. TensorRT-RTX builds without
+    a GPU, and for any GPU unless --target says which. The standard library builds for the GPU at hand.
+    Needs the extra gpu or gpu-rtx.
     """
     from xuankan_worker.releases.build import build as build_plan
 

@@ -48,9 +48,10 @@ def quantize(
     much stay in FP16. Papers whose journal is known then judge it: if it loses more than --limit percent of
     top-1 or MRR against FP16, it is not written. Papers of the split train judge only if others are too few.
 
-    Nothing takes the new graph by itself: build it with `xuankan model build RELEASE --precision int8`, and
-    compare; a worker takes the engine that was built last. It pays on GPUs for which TensorRT has fast 8-bit kernels. On Hopper, TensorRT-RTX 1.6 ran 8-bit
-    linear layers slower than FP16. Runs on the CPU; needs the extras export and data.
+    Nothing takes the new graph by itself: build it with `xuankan model build RELEASE --precision int8`,
+    and compare; a worker takes the engine that was built last. It pays on GPUs for which TensorRT has
+    fast 8-bit kernels. On Hopper, TensorRT-RTX 1.6 ran 8-bit linear layers slower than FP16. Runs on the
+    CPU; needs the extras export and data.
     """
     from xuankan_worker.releases.gpu_quantize import quantize_release
 
