@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint install clean
+.PHONY: help demo test lint chaos fuzz install clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check producer worker tests
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
+
+chaos: $(VENV)/.dev ## Break everything while requests run: SEED=1 REQUESTS=20000 SERVER=valkey|redis|cluster
+	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --requests $(or $(REQUESTS),20000) --server $(or $(SERVER),valkey)
+
+fuzz: $(VENV)/.dev ## Feed the decoders messages made to do harm: SEED=1 MESSAGES=1000000
+	$(BIN)/python -m tests.chaos.fuzz --seed $(or $(SEED),1) --messages $(or $(MESSAGES),1000000)
 
 install: $(VENV)/.dev ## Set up everything that developing needs, pre-commit hooks included
 	$(BIN)/pre-commit install

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from xuankan.errors import InputError, ServerUnavailable, XuankanError
+from xuankan.errors import InputError, QueueFull, ServerUnavailable, XuankanError
 from xuankan.manuscript import Manuscript
 from xuankan.rankings import Ranking
+
+if TYPE_CHECKING:
+    from xuankan.client import Producer
+    from xuankan.prepare import Options
 
 _T = TypeVar("_T")
 _Given = Manuscript | Mapping[str, Any]
@@ -45,6 +49,16 @@ async def rank_one(rank: Callable[[Manuscript], Awaitable[Ranking]], index: int,
         raise
     except XuankanError as error:
         return Outcome(index, given, error=error)
+
+
+async def rank_paced(producer: Producer, manuscript: Manuscript, options: Options) -> Ranking:
+    """Rank one of many once the queue has room for it: many are in no hurry, and none fails by the rush."""
+    while True:
+        await producer.room(options.get("lane", "bulk"))
+        try:
+            return await producer.rank(manuscript, **options)
+        except QueueFull:  # others were faster
+            continue
 
 
 async def rank_all(

@@ -10,18 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Unpack
 
-from xuankan.bulk import Outcome, rank_all
+from xuankan.bulk import Outcome, rank_all, rank_paced
 from xuankan.candidates import FirstStage
 from xuankan.catalogue import Catalogue
 from xuankan.errors import InputError, RequestExpired, ResultUnknown, ServerUnavailable, WaitTimeout
 from xuankan.manuscript import Manuscript
-from xuankan.prepare import Options, Preparer
-from xuankan.protocol.keys import Keys
+from xuankan.prepare import Options, Preparer, digest
+from xuankan.pressure import Limits, Pressure
+from xuankan.protocol.keys import Keys, Lane
 from xuankan.protocol.scripts import Kept, Submitted
+from xuankan.protocol.sealing import Sealer
 from xuankan.protocol.template import Template
 from xuankan.protocol.wire import Failure, Request, check_request_id
 from xuankan.rankings import Ranking, open_result
-from xuankan.requests import Requests, now_ms
+from xuankan.requests import Requests, Submission, now_ms
+from xuankan.tracing import span, traceparent
 
 _GOODBYE_S: Final = 1.0
 """How long ending a request that nobody waits for any more may take."""
@@ -33,8 +36,8 @@ class Ticket:
 
     Attributes:
         request_id: what `result` and `cancel` want; keep it to fetch the ranking from another process.
-        new: whether this submission added it. False: the id was known, and the manuscript that came with it
-            first is the one that counts; or a broken connection made the client send the request twice.
+        new: whether this submission added it. False: the id was known, or a broken connection made the client
+            send the request twice.
         warnings: what may make the ranking worse than it could be.
     """
 
@@ -58,9 +61,11 @@ class Producer:
         namespace: the deployment's; as the worker's.
         catalogue, template, first_stage: as the worker's release; the package's own if not given.
         server_timeout_s: how long the server may be away before a call fails.
+        sealer: encrypts what lies in the queue; if not given, as `XUANKAN_KEYS` says: not, without it.
+        limits: from when on the queue counts as full; see the option `on_full`.
 
     Raises:
-        InputError: a URL or namespace that cannot be one.
+        InputError: a URL, namespace or key that cannot be one.
     """
 
     def __init__(
@@ -72,11 +77,13 @@ class Producer:
         template: Template | None = None,
         first_stage: FirstStage | None = None,
         server_timeout_s: float = 30.0,
+        sealer: Sealer | None = None,
+        limits: Limits | None = None,
     ) -> None:
         if not server_timeout_s > 0:
             raise InputError("server_timeout_s", f"{server_timeout_s}; more than 0 seconds are wanted")
         self._address = uuid.uuid4().hex
-        self._requests = Requests(url, Keys(namespace), self._address, server_timeout_s)
+        self._requests = Requests(url, Keys(namespace), self._address, server_timeout_s, sealer, limits)
         self._parts = (template, catalogue, first_stage)
         self._preparer: Preparer | None = None
         self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="xuankan-prepare")
@@ -124,28 +131,34 @@ class Producer:
         Args:
             manuscript: what to place.
             request_id: the same id gives the same ranking again, without work, until an hour after it was
-                made. Without one the request is this call's own: cancelling the call cancels the request.
+                made (a request that waits longer than 7 days is no longer known by its id). Without one the
+                request is this call's own: cancelling the call cancels the request.
             options: see `Options`.
 
         Raises:
-            InputError: something that was passed cannot be used; nothing was submitted.
+            InputError: something that was passed cannot be used; nothing was submitted. RequestConflict, if
+                the id was used for something else.
+            QueueFull: the queue is full, and was until the deadline unless `on_full` is `raise`.
             RequestError: the request ended without a ranking; the subclass says how.
             ServerUnavailable: the server was away for too long.
             WaitTimeout: the deadline passed while the server was away.
         """
+        with span("xuankan.rank", "producer"):
+            return await self._rank(manuscript, request_id, options)
+
+    async def _rank(self, manuscript: Manuscript, request_id: str | None, options: Options) -> Ranking:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        request = await self._prepare(manuscript, request_id, options)
+        request, submission = await self._prepare(manuscript, request_id, options)
         prepare_ms = (loop.time() - started_s) * 1000
         deadline_s = options.get("deadline_s")
-        again = (request.lane, request.encode())
         try:
             with self._requests.replies.expect(request.id) as waiter:
-                deadline = asyncio.timeout_at(deadline_s and started_s + deadline_s)
+                deadline = asyncio.timeout_at(submission.until_s)
                 try:
                     async with deadline:
-                        submitted = await self._requests.submit(request.id, *again)
-                        kept = await self._requests.wait(request.id, waiter, submitted, again)
+                        submitted = await self._requests.submit(submission)
+                        kept = await self._requests.wait(request.id, waiter, submitted, submission)
                 except TimeoutError:
                     if deadline_s is None or not deadline.expired():
                         raise
@@ -156,7 +169,8 @@ class Producer:
                 self._goodbyes.add(goodbye)
                 goodbye.add_done_callback(self._goodbyes.discard)
             raise
-        return open_result(kept, prepare_ms, (loop.time() - started_s) * 1000)
+        total_ms = (loop.time() - started_s) * 1000
+        return open_result(request.id, kept, self._requests.sealer, prepare_ms, total_ms)
 
     async def submit(
         self, manuscript: Manuscript, *, request_id: str | None = None, **options: Unpack[Options]
@@ -166,13 +180,15 @@ class Producer:
         The ranking can be fetched by `result`, here or in another process, until an hour after it was made.
 
         Raises:
-            InputError: something that was passed cannot be used; nothing was submitted.
+            InputError: as of `rank`.
+            QueueFull: as of `rank`.
             ServerUnavailable: the server was away for too long. Whether it has the request is not known:
                 submitting again with the same id adds it at most once.
         """
         options.setdefault("lane", "bulk")
-        request = await self._prepare(manuscript, request_id, options)
-        submitted = await self._requests.submit(request.id, request.lane, request.encode())
+        with span("xuankan.submit", "producer"):
+            request, submission = await self._prepare(manuscript, request_id, options)
+            submitted = await self._requests.submit(submission)
         return Ticket(request.id, submitted.state == "accepted", request.warnings)
 
     async def result(self, request: str | Ticket, timeout_s: float | None = None) -> Ranking:
@@ -198,7 +214,7 @@ class Producer:
                     if timeout_s is None or not timeout.expired():
                         raise
                     raise WaitTimeout(f"request {request_id} has no result within {timeout_s:g} s") from None
-        return open_result(kept)
+        return open_result(request_id, kept, self._requests.sealer)
 
     def rank_many(
         self,
@@ -210,9 +226,10 @@ class Producer:
         """Rank many manuscripts; yields an `Outcome` for each as soon as it is there, not in their order.
 
         At most `in_flight` manuscripts are held at any time, however many there are and however slowly their
-        outcomes are taken. Mappings are read by `Manuscript.from_mapping`. A manuscript that cannot be ranked
-        gives an outcome with its error; a server that is away for too long ends everything. Leaving early
-        (`contextlib.aclosing`) cancels what is in flight.
+        outcomes are taken. While the queue is full it waits for room, whatever `on_full` says, and deadlines
+        count from when there is some. Mappings are read by `Manuscript.from_mapping`. A manuscript that
+        cannot be ranked gives an outcome with its error; a server that is away for too long ends everything.
+        Leaving early (`contextlib.aclosing`) cancels what is in flight.
 
         Args:
             manuscripts: any number, asynchronous or not. They are taken in the event loop.
@@ -225,9 +242,26 @@ class Producer:
         options.setdefault("lane", "bulk")
 
         async def rank_one(manuscript: Manuscript) -> Ranking:
-            return await self.rank(manuscript, **options)
+            return await rank_paced(self, manuscript, options)
 
         return rank_all(rank_one, manuscripts, in_flight)
+
+    async def pressure(self, lane: Lane = "interactive") -> Pressure:
+        """How full the queue is, seen at most a second ago: the wait to expect, and why nothing is taken.
+
+        Raises:
+            ServerUnavailable: the server was away for too long.
+        """
+        await self._requests.gauge.look_if_old()
+        return self._requests.gauge.pressure(lane)
+
+    async def room(self, lane: Lane = "bulk") -> None:
+        """Wait until the queue takes more.
+
+        Raises:
+            ServerUnavailable: the server was away for too long.
+        """
+        await self._requests.gauge.admit(lane, "wait", None, 0)
 
     async def cancel(self, request: str | Ticket) -> Literal["cancelled", "finished", "unknown"]:
         """Cancel a request; whoever waits for it gets RequestCancelled.
@@ -250,22 +284,36 @@ class Producer:
             raise RuntimeError("open the producer first: `async with Producer(url) as producer: ...`")
         return self._preparer
 
-    async def _prepare(self, manuscript: Manuscript, request_id: str | None, options: Options) -> Request:
-        prepare = self._open.request
+    async def _prepare(
+        self, manuscript: Manuscript, request_id: str | None, options: Options
+    ) -> tuple[Request, Submission]:
+        prepare, loop = self._open.request, asyncio.get_running_loop()
+        deadline_s = options.get("deadline_s")
+        until_s = deadline_s and loop.time() + deadline_s
         checked_id = uuid.uuid4().hex if request_id is None else check_request_id(request_id)
-        now, server_now = now_ms(), self._requests.server_now_ms()
+        now, server_now, parent = now_ms(), self._requests.server_now_ms(), traceparent()
 
-        def work() -> Request:
-            return prepare(
+        def work() -> tuple[Request, Submission]:
+            request = prepare(
                 manuscript,
                 options,
                 request_id=checked_id,
                 reply=self._address,
                 now_ms=now,
                 server_now_ms=server_now,
+                traceparent=parent,
+            )
+            return request, Submission(
+                request.id,
+                request.lane,
+                request.encode(),
+                digest(manuscript, options, request.id),
+                chosen=request_id is not None,
+                on_full=options.get("on_full", "wait"),
+                until_s=until_s,
             )
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await loop.run_in_executor(self._threads, work)
 
     async def _expire(self, request: Request, deadline_s: float) -> Kept:
         """End a request whose deadline passed, so that everyone who asks hears the same of it."""
@@ -280,7 +328,9 @@ class Producer:
                 f"request {request.id} has no result within {deadline_s:g} s, and the server is away"
             ) from error
         if ended is None:  # it was never submitted
-            raise RequestExpired(request.id, failure.code, failure.message)
+            raise self._requests.gauge.refusal(request.lane) or RequestExpired(
+                request.id, failure.code, failure.message
+            )
         return ended[1]
 
     async def _say_goodbye(self, request_id: str) -> None:

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.connect import backoff_s, describe, is_passing, open_client
+from xuankan.protocol.keys import Keys
 
 _T = TypeVar("_T")
 _log = logging.getLogger("xuankan.server")
@@ -27,11 +28,12 @@ class Server:
     in `asyncio.wait_for` (CPython gh-86296), through which redis-py sends, and with it a deadline.
     """
 
-    def __init__(self, url: str, patience_s: float) -> None:
-        self.redis = open_client(url)
+    def __init__(self, url: str, keys: Keys, patience_s: float) -> None:
+        self.redis = open_client(url, keys)
         self.where = describe(url)
         self._patience_s = patience_s
         self._away = False
+        self._failing: set[object] = set()
         self._running: set[asyncio.Task[Any]] = set()
 
     async def call(self, what: str, operation: Callable[[Redis], Coroutine[Any, Any, _T]]) -> _T:
@@ -44,28 +46,31 @@ class Server:
         """
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._patience_s
-        failures = 0
-        last: faults.RedisError | None = None
-        while (left_s := until_s - loop.time()) > 0:
-            task = loop.create_task(operation(self.redis))
-            self._running.add(task)
-            task.add_done_callback(self._ran)
-            await asyncio.wait((task,), timeout=left_s)
-            if not task.done():
-                break
-            try:
-                answer = task.result()
-            except faults.RedisError as error:
-                last = error
-                if not is_passing(error):
-                    raise ServerUnavailable(f"{self.where} refuses to {what}: {error}") from error
-                self.log_fault(error)
-            else:
-                self.log_answer()
-                return answer
-            failures += 1
-            left_s = until_s - loop.time()
-            await asyncio.sleep(min(left_s, backoff_s(failures, random.random())))  # noqa: S311
+        failures, ourselves = 0, object()
+        last: Exception | None = None
+        try:
+            while (left_s := until_s - loop.time()) > 0:
+                task = loop.create_task(operation(self.redis))
+                self._running.add(task)
+                task.add_done_callback(self._ran)
+                await asyncio.wait((task,), timeout=left_s)
+                if not task.done():
+                    break
+                try:
+                    answer = task.result()
+                except (faults.RedisError, OSError) as error:
+                    last = error
+                    if not is_passing(error):
+                        raise ServerUnavailable(f"{self.where} refuses to {what}: {error}") from error
+                    failures += 1
+                    self.failed(ourselves, failures, error)
+                else:
+                    self.answered(ourselves)
+                    return answer
+                left_s = until_s - loop.time()
+                await asyncio.sleep(min(left_s, backoff_s(failures, random.random())))  # noqa: S311
+        finally:
+            self._failing.discard(ourselves)
         raise ServerUnavailable(
             f"{self.where} did not {what} within {self._patience_s:g} s: "
             f"{str(last or 'no answer').rstrip('.')}. Is the server running, and is the URL right?"
@@ -76,23 +81,28 @@ class Server:
         if self._running:
             await asyncio.wait(self._running, timeout=timeout_s)
 
-    def log_fault(self, error: faults.RedisError) -> None:
-        """Say once that the server is away."""
+    def failed(self, who: object, failures: int, error: Exception) -> None:
+        """Say once that the server is away, after `failures` of `who` in a row."""
+        # One failure may be a connection that died while idle; the next attempt takes a fresh one.
+        if failures < 2:
+            return
+        self._failing.add(who)
         if not self._away:
             self._away = True
             _log.warning("%s is away, trying again: %s", self.where, error)
 
-    def log_answer(self) -> None:
-        """Say once that the server is back."""
-        if self._away:
+    def answered(self, who: object) -> None:
+        """Say once that the server is back, when nobody fails any more."""
+        # A full server, for one, refuses writes and answers reads.
+        self._failing.discard(who)
+        if self._away and not self._failing:
             self._away = False
-            _log.info("%s is back", self.where)
+            _log.warning("%s is back", self.where)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.settle(_LAST_WORDS_S)
-        for task in self._running:
-            task.cancel()
+        await asyncio.gather(*(end_task(task) for task in self._running))
         await self.redis.aclose()
 
     def _ran(self, task: asyncio.Task[Any]) -> None:

@@ -4,17 +4,21 @@ XuankanError
 ├── InputError (ValueError)        what the caller passed; nothing was enqueued
 │   ├── ManuscriptError            a title, abstract or keyword that cannot be ranked
 │   ├── FilterError                a filter that makes no sense or leaves no journal
-│   └── UnknownJournal             a journal that the catalogue does not hold
+│   ├── UnknownJournal             a journal that the catalogue does not hold
+│   └── RequestConflict            a request id that stands for something else
 ├── ProtocolError                  bytes that are not a message of this protocol
-│   └── UnsupportedVersion         a message of another protocol version
+│   ├── UnsupportedVersion         a message of another protocol version
+│   └── SealError                  one that the keys here do not open, or that had to be sealed
 ├── RequestError                   a request that was accepted and ended without a ranking
 │   ├── RequestInvalid             the worker refused it (`code` says why)
 │   │   └── RequestIncompatible    its tokenizer, template or catalogue is not the worker's
 │   ├── RequestExpired             its deadline passed first
 │   ├── RequestCancelled           it was cancelled
 │   └── RequestFailed              the worker could not score it
+├── QueueFull                      the queue takes no more for now; nothing was enqueued
 ├── WaitTimeout (TimeoutError)     no result yet: the request is still queued or running
 ├── ResultUnknown (LookupError)    no such request, or its result's lifetime is over
+├── DeadLetterUnknown (LookupError)  no such entry on the dead stream
 ├── ServerUnavailable (ConnectionError)  the Redis/Valkey server cannot be reached or refuses
 ├── CatalogueError                 a catalogue or journal table that cannot be read or is inconsistent
 ├── ReleaseError                   a model release that cannot be read or does not fit
@@ -50,6 +54,10 @@ class UnknownJournal(InputError, LookupError):
     """A journal that the catalogue does not hold."""
 
 
+class RequestConflict(InputError):
+    """A request id that was used for another manuscript, or for other options; the first one counts."""
+
+
 class ProtocolError(XuankanError):
     """Bytes that are not a message of this protocol. `field` is the offending field, or `message`."""
 
@@ -60,6 +68,13 @@ class ProtocolError(XuankanError):
 
 class UnsupportedVersion(ProtocolError):
     """A message of a protocol version that this build does not speak."""
+
+
+class SealError(ProtocolError):
+    """A message that cannot be opened with the keys at hand, or that is not sealed where that is required."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("message", message)
 
 
 class RequestError(XuankanError):
@@ -94,12 +109,33 @@ class RequestFailed(RequestError):
     """The worker could not score the request; it may succeed if sent again under a new id."""
 
 
+class QueueFull(XuankanError):
+    """The queue takes no more for now; nothing was enqueued. The message says the way out.
+
+    Attributes:
+        lane: the lane that is full.
+        reason: `wait` (too much work ahead), `length` (too many requests), `memory` (the server's) or
+            `no_workers` (requests wait and no worker is alive).
+        expected_wait_s: how long the work ahead takes by what is measured; None if that is not known.
+    """
+
+    def __init__(self, lane: str, reason: str, expected_wait_s: float | None, message: str) -> None:
+        super().__init__(f"the {lane} queue is full: {message}")
+        self.lane = lane
+        self.reason = reason
+        self.expected_wait_s = expected_wait_s
+
+
 class WaitTimeout(XuankanError, TimeoutError):
     """No result within the wait. The request is still queued or running: wait again, or cancel it."""
 
 
 class ResultUnknown(XuankanError, LookupError):
     """No request of this id is queued, and no result of it is kept."""
+
+
+class DeadLetterUnknown(XuankanError, LookupError):
+    """No dead letter has this id, or is of this request."""
 
 
 class ServerUnavailable(XuankanError, ConnectionError):

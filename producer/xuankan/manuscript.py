@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from xuankan.errors import ManuscriptError
@@ -53,9 +53,10 @@ class Manuscript:
             `MAX_CHARACTERS`.
     """
 
-    title: str
-    abstract: str = ""
-    keywords: tuple[str, ...] = ()
+    # Left out of the repr: manuscripts are unpublished, and reprs reach logs and reports of crashes.
+    title: str = field(repr=False)
+    abstract: str = field(default="", repr=False)
+    keywords: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         _check_type("title", self.title)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from typing import Final, TypedDict
 
 import numpy as np
@@ -12,6 +14,7 @@ from xuankan.candidates import Filters, FirstStage, select
 from xuankan.catalogue import Catalogue
 from xuankan.errors import InputError, ManuscriptError
 from xuankan.manuscript import Manuscript, readability
+from xuankan.pressure import ON_FULL, OnFull
 from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.template import Template
 from xuankan.protocol.wire import MAX_CANDIDATES, MAX_TEXT, MAX_WARNINGS, Request
@@ -28,6 +31,8 @@ class Options(TypedDict, total=False):
         lane: `interactive` if a person waits, else `bulk`.
         deadline_s: seconds after which the ranking is of no use: a wait ends with RequestExpired, and no
             worker spends time on it any more.
+        on_full: what to do while the queue is full (see `Limits`): `wait`, the default, until there is room
+            or the deadline passes, or `raise` QueueFull at once.
     """
 
     top_k: int
@@ -35,6 +40,7 @@ class Options(TypedDict, total=False):
     filters: Filters | None
     lane: Lane
     deadline_s: float | None
+    on_full: OnFull
 
 
 _OPTIONS: Final = frozenset(Options.__annotations__)
@@ -70,10 +76,12 @@ class Preparer:
         reply: str,
         now_ms: float,
         server_now_ms: float,
+        traceparent: str | None = None,
     ) -> Request:
         """Tokenize a manuscript and choose the journals to score.
 
-        `now_ms` and `server_now_ms` are Unix time on our clock and on the server's.
+        `now_ms` and `server_now_ms` are Unix time on our clock and on the server's; `traceparent` is the span
+        that submits it.
 
         Raises:
             ManuscriptError: it cannot be ranked.
@@ -107,8 +115,25 @@ class Preparer:
             enqueued_ms=int(now_ms),
             deadline_ms=None if deadline_s is None else int(server_now_ms + deadline_s * 1000),
             reply=reply,
+            traceparent=traceparent,
             warnings=tuple(warning[:MAX_TEXT] for warning in warnings[:MAX_WARNINGS]),
         )
+
+
+def digest(manuscript: Manuscript, options: Options, request_id: str) -> str:
+    """The same for every submission that asks the same under this id, whatever its lane and deadline.
+
+    It depends on the id, so that equal manuscripts under different ids do not look alike.
+    """
+    candidates = options.get("candidates", 100)
+    asked = (
+        request_id,
+        *(manuscript.title, manuscript.abstract, manuscript.keywords),
+        options.get("top_k", 10),
+        candidates if isinstance(candidates, int) else sorted(candidates),
+        asdict(options.get("filters") or Filters()),
+    )
+    return blake2b(json.dumps(asked, default=list).encode(), digest_size=16).hexdigest()
 
 
 def _checked(options: Options) -> tuple[int, Lane, float | None]:
@@ -122,6 +147,8 @@ def _checked(options: Options) -> tuple[int, Lane, float | None]:
         raise InputError("lane", f"{lane!r} is not one of {', '.join(LANES)}")
     if deadline_s is not None and not 0 < deadline_s < 1e9:
         raise InputError("deadline_s", f"{deadline_s:g}; more than 0 seconds are wanted")
+    if (on_full := options.get("on_full", "wait")) not in ON_FULL:
+        raise InputError("on_full", f"{on_full!r} is not one of {', '.join(ON_FULL)}")
     return top_k, lane, deadline_s
 
 

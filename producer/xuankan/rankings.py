@@ -6,17 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xuankan.errors import (
+    ProtocolError,
     RequestCancelled,
     RequestError,
     RequestExpired,
     RequestFailed,
     RequestIncompatible,
     RequestInvalid,
+    SealError,
 )
 from xuankan.protocol.scripts import Kept
+from xuankan.protocol.sealing import KEYS_VARIABLE, Sealer, is_sealed
 from xuankan.protocol.wire import RankedJournal, Result, Status
 
-_INCOMPATIBLE = frozenset({"tokenizer_mismatch", "catalogue_mismatch", "unsupported_version"})
+_INCOMPATIBLE = frozenset(
+    {"tokenizer_mismatch", "catalogue_mismatch", "unsupported_version", "sealed_unreadable", "not_sealed"}
+)
 _ERRORS: dict[Status, type[RequestError]] = {
     "invalid": RequestInvalid,
     "expired": RequestExpired,
@@ -84,14 +89,25 @@ class Ranking:
         return self.journals[position]
 
 
-def open_result(kept: Kept, prepare_ms: float | None = None, total_ms: float | None = None) -> Ranking:
-    """Decode what the server keeps.
+def open_result(
+    request_id: str,
+    kept: Kept,
+    sealer: Sealer,
+    prepare_ms: float | None = None,
+    total_ms: float | None = None,
+) -> Ranking:
+    """Unseal and decode what the server keeps.
 
     Raises:
         RequestError: the request ended without a ranking; the subclass says how.
-        ProtocolError: the result is not one that this version reads.
+        SealError: the result is sealed with a key that is not here, or a ranking that must be sealed is not.
+        ProtocolError: the result is not one that this version reads, or that of another request.
     """
-    result = Result.decode(kept.body)
+    result = Result.decode(sealer.open("result", request_id, kept.body))
+    if result.id != request_id:
+        raise ProtocolError("id", f"request {request_id} was answered with the result of {result.id}")
+    if result.status == "ok" and sealer.required and not is_sealed(kept.body):
+        raise SealError(f"the ranking of {request_id} is not sealed: give the workers {KEYS_VARIABLE}")
     if result.status != "ok":
         failure = result.failure
         code = failure.code if failure else result.status

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from redis.exceptions import RedisError
 
 from xuankan.connection import Server, end_task
-from xuankan.protocol.connect import COMMAND_TIMEOUT_S, backoff_s, open_client
+from xuankan.protocol.connect import backoff_s, open_client
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.scripts import Kept, look_all
 
@@ -31,7 +31,7 @@ class Replies:
 
     def __init__(self, url: str, server: Server, keys: Keys, address: str) -> None:
         # Its own connection: a blocked command would keep others waiting.
-        self._redis = open_client(url, timeout_s=_BLOCK_S + COMMAND_TIMEOUT_S, connections=1)
+        self._redis = open_client(url, keys, block_s=_BLOCK_S, connections=1)
         self._server = server
         self._keys = keys
         self._list = keys.reply(address)
@@ -71,10 +71,11 @@ class Replies:
             try:
                 await self._deliver(await self._pop())
                 failures = 0
-            except RedisError as error:
+                self._server.answered(self)
+            except (RedisError, OSError) as error:
                 # Errors that stay reach the caller through its own looking, with a full message.
-                self._server.log_fault(error)
                 failures += 1
+                self._server.failed(self, failures, error)
                 await asyncio.sleep(backoff_s(failures, random.random()))  # noqa: S311
 
     async def _pop(self) -> Sequence[str]:

@@ -13,14 +13,16 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any, Final, Literal, TypeVar, Unpack
 
-from xuankan.bulk import Outcome, check_in_flight, rank_one
+from xuankan.bulk import Outcome, check_in_flight, rank_one, rank_paced
 from xuankan.candidates import FirstStage
 from xuankan.catalogue import Catalogue
 from xuankan.client import Producer, Ticket
 from xuankan.manuscript import Manuscript
 from xuankan.prepare import Options
+from xuankan.pressure import Limits, Pressure
 from xuankan.protocol.connect import describe
-from xuankan.protocol.keys import Keys
+from xuankan.protocol.keys import Keys, Lane
+from xuankan.protocol.sealing import Sealer
 from xuankan.protocol.template import Template
 from xuankan.rankings import Ranking
 
@@ -53,6 +55,8 @@ class SyncProducer:
         template: Template | None = None,
         first_stage: FirstStage | None = None,
         server_timeout_s: float = 30.0,
+        sealer: Sealer | None = None,
+        limits: Limits | None = None,
     ) -> None:
         Keys(namespace)
         describe(url)
@@ -65,6 +69,8 @@ class SyncProducer:
                 template=template,
                 first_stage=first_stage,
                 server_timeout_s=server_timeout_s,
+                sealer=sealer,
+                limits=limits,
             )
 
         self._make = make
@@ -87,6 +93,10 @@ class SyncProducer:
     def result(self, request: str | Ticket, timeout_s: float | None = None) -> Ranking:
         """See `Producer.result`."""
         return self._run(lambda producer: producer.result(request, timeout_s))
+
+    def pressure(self, lane: Lane = "interactive") -> Pressure:
+        """See `Producer.pressure`."""
+        return self._run(lambda producer: producer.pressure(lane))
 
     def cancel(self, request: str | Ticket) -> Literal["cancelled", "finished", "unknown"]:
         """See `Producer.cancel`."""
@@ -111,7 +121,7 @@ class SyncProducer:
 
         async def work(index: int, given: Manuscript | Mapping[str, Any]) -> Outcome:
             producer = await engine.producer()
-            return await rank_one(lambda manuscript: producer.rank(manuscript, **options), index, given)
+            return await rank_one(lambda manuscript: rank_paced(producer, manuscript, options), index, given)
 
         try:
             for index, given in enumerate(manuscripts):

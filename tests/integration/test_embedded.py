@@ -170,11 +170,13 @@ def serving(socket: Path) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            environment = (process / "environ").read_bytes().split(b"\0")
             state = (process / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        # A server shows the socket as its title, a worker the URL among its options.
-        if str(socket) in command and state != "Z":
+        # A server shows the socket as its title, a worker finds the URL in its environment.
+        ours = str(socket) in command or f"XUANKAN_REDIS=unix://{socket}".encode() in environment
+        if ours and state != "Z":
             found.append(command)
     return found
 

@@ -18,8 +18,9 @@ ADMISSION = Admission(config("redis://unused"), serving(ScriptedEngine()))
 IDLE = Load(0, 0.0, 1)
 
 
-def job(asked: Request) -> Job:
-    admitted = ADMISSION.admit(Entry(EntryKey(asked.lane, "1-0"), asked.id, asked.encode(), 1), 0.0, 0.0)
+def job(asked: Request, deliveries: int = 1) -> Job:
+    entry = Entry(EntryKey(asked.lane, "1-0"), asked.id, asked.encode(), deliveries)
+    admitted = ADMISSION.admit(entry, 0.0, 0.0)
     assert isinstance(admitted, Job)
     return admitted
 
@@ -138,3 +139,42 @@ def test_jobs_expire_at_their_deadline() -> None:
     done, _, _ = run(scheduler, lambda _: False)
     assert set(done) == {late, never}
     assert scheduler.expired(5000) == []
+
+
+def owners(batch: Batch[Job]) -> set[Job]:
+    return {part.request for part in batch.slices}
+
+
+def test_a_suspect_shares_no_batch_and_no_time_with_others() -> None:
+    fresh, suspect = job(request(candidates=range(20))), job(request(candidates=range(20)), deliveries=3)
+    scheduler = scheduler_with(suspect, fresh)
+    assert owners(take(scheduler)) == {fresh}
+    scheduler.quarantine = True
+    assert owners(take(scheduler)) == {suspect}
+    assert owners(take(scheduler)) == {suspect}
+    assert scheduler.next([IDLE]) is None  # the rest of the fresh one waits
+    assert waiting(scheduler) == 4
+    scheduler.quarantine = False
+    assert owners(take(scheduler)) == {fresh}
+    assert scheduler.next([IDLE]) is None
+
+
+def test_what_failed_is_tried_again_on_its_own_side_of_the_quarantine() -> None:
+    fresh, suspect = job(request(candidates=range(4))), job(request(candidates=range(4)), deliveries=3)
+    scheduler = scheduler_with(suspect, fresh)
+    scheduler.failed(take(scheduler), 0, 1)
+    scheduler.quarantine = True
+    scheduler.failed(take(scheduler), 0, 1)
+    for quarantine, one in ((True, suspect), (False, fresh)):
+        scheduler.quarantine = quarantine
+        done, given_up, batches = run(scheduler, lambda _: False)
+        assert (done, given_up, batches) == ([one], [], 2)
+
+
+def test_a_dropped_suspect_is_forgotten() -> None:
+    suspect = job(request(candidates=range(4)), deliveries=3)
+    scheduler = scheduler_with(suspect)
+    scheduler.quarantine = True
+    scheduler.drop(suspect)
+    assert scheduler.next([IDLE]) is None
+    assert waiting(scheduler) == 0

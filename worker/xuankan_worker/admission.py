@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from xuankan.errors import ProtocolError, UnsupportedVersion
+from xuankan.errors import ProtocolError, SealError, UnsupportedVersion
 from xuankan.protocol.delivery import Burial
+from xuankan.protocol.sealing import KEYS_VARIABLE, is_sealed
 from xuankan.protocol.wire import Failure, Request, Result, Status
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.jobs import Entry, Job, Outcome
 from xuankan_worker.serving import Serving
+
+_CODES: dict[type[ProtocolError], str] = {
+    UnsupportedVersion: "unsupported_version",
+    SealError: "sealed_unreadable",
+}
 
 
 class Admission:
@@ -28,13 +34,16 @@ class Admission:
             now_s: monotonic time, from which the job's timings count.
         """
         try:
-            request = Request.decode(entry.body)
+            request = Request.decode(self._config.sealer.open("request", entry.request_id or "", entry.body))
         except ProtocolError as error:
-            code = "unsupported_version" if isinstance(error, UnsupportedVersion) else "undecodable"
+            code = _CODES.get(type(error), "undecodable")
             return self._unreadable(entry, Failure(code, str(error)[:500], error.field), now_ms)
         if entry.request_id not in (None, request.id):
             message = f"the entry is of request {entry.request_id!r}, but the request in it is {request.id!r}"
             return self._unreadable(entry, Failure("id_mismatch", message, "id"), now_ms)
+        if self._config.sealer.required and not is_sealed(entry.body):
+            message = f"this deployment takes sealed requests only: give the producer {KEYS_VARIABLE}"
+            return self.outcome(entry, request, "invalid", Failure("not_sealed", message), now_ms)
         if failure := self._unscorable(request):
             return self.outcome(entry, request, "invalid", failure, now_ms)
         if request.deadline_ms is not None and request.deadline_ms <= now_ms:
@@ -59,7 +68,7 @@ class Admission:
         self, entry: Entry, request: Request, status: Status, failure: Failure, now_ms: float
     ) -> Outcome:
         """The outcome of a request that ends without a ranking; failed ones also go to the dead stream."""
-        result = self._result(request.id, entry, status, failure, now_ms)
+        result = self._result(request.id, entry, status, failure, now_ms, request.traceparent)
         burial = self._burial(entry, failure) if status == "failed" else None
         return Outcome(entry, result, request.reply, burial)
 
@@ -119,13 +128,20 @@ class Admission:
     def _unreadable(self, entry: Entry, failure: Failure, now_ms: float) -> Outcome:
         if entry.request_id is None:
             return Outcome(entry, None, burial=self._burial(entry, failure))
-        return Outcome(entry, self._result(entry.request_id, entry, "invalid", failure, now_ms))
+        result = self._result(entry.request_id, entry, "invalid", failure, now_ms)
+        return Outcome(entry, result, entry.reply)
 
     def _burial(self, entry: Entry, failure: Failure) -> Burial:
         return Burial(failure.code, failure.message, self._config.name, entry.key.lane, entry.deliveries)
 
     def _result(
-        self, request_id: str, entry: Entry, status: Status, failure: Failure, now_ms: float
+        self,
+        request_id: str,
+        entry: Entry,
+        status: Status,
+        failure: Failure,
+        now_ms: float,
+        traceparent: str | None = None,
     ) -> Result:
         return Result(
             id=request_id,
@@ -136,6 +152,7 @@ class Admission:
             completed_ms=now_ms,
             failure=failure,
             deliveries=entry.deliveries,
+            traceparent=traceparent,
         )
 
 

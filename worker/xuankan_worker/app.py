@@ -18,14 +18,16 @@ from xuankan.errors import DeviceLost
 from xuankan.protocol.keys import LANES
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.desk import Desk
+from xuankan_worker.engines.base import Copies
 from xuankan_worker.http import HttpEndpoint
 from xuankan_worker.intake import Intake
 from xuankan_worker.keeper import Cancellations, Keeper
 from xuankan_worker.logs import fields
 from xuankan_worker.metrics import Metrics
+from xuankan_worker.recovery import Recovery
 from xuankan_worker.server import Server
 from xuankan_worker.serving import Serving
-from xuankan_worker.status import WorkerStatus
+from xuankan_worker.status import Speed, WorkerStatus
 from xuankan_worker.streams import Streams
 
 _log = logging.getLogger(__name__)
@@ -45,21 +47,21 @@ class Worker:
         self._serving = serving
         self._stopping = asyncio.Event()
         self._metrics = metrics = Metrics()
-        self._server = Server(config.url, self._on_server_change)
+        self._server = Server(config.url, config.keys, self._on_server_change)
         self._desk = Desk(config, serving, self._server, metrics)
         streams = Streams(self._server, config.keys, config.name)
-        self._intake = Intake(config, self._server, streams, self._desk, metrics)
-        self._keeper = Keeper(config, self._server, streams, self._desk, self._intake, self.status)
+        self._recovery = Recovery(config, self._server, streams, self._desk, metrics)
+        self._intake = Intake(config, self._server, streams, self._desk, self._recovery, metrics)
+        self._keeper = Keeper(config, self._server, streams, self._desk, self._recovery, self.status)
         self._cancellations = Cancellations(config, self._server, self._desk)
         self._http = HttpEndpoint(metrics.registry, self.not_ready)
         self._started_s = time.monotonic()
-        self._rate: tuple[float, int, float] = (
-            self._started_s,
-            0,
-            0.0,
-        )  # when, rows by then, rows per second
+        self._speed = Speed(self._started_s)
         self._state = "starting"
         self._main: asyncio.Task[None] | None = None
+        metrics.contexts.set(serving.engine.info.contexts)
+        if isinstance(serving.engine, Copies):
+            metrics.batches.measure_copies(serving.engine)
         metrics.info.info(
             {
                 "name": config.name,
@@ -87,6 +89,8 @@ class Worker:
         if not self._stopping.is_set():
             self._state = "running"
         info = self._serving.engine.info
+        if info.name == "tensorrt":
+            self._metrics.gpu.start()
         _log.info(
             "worker ready",
             extra=fields(
@@ -142,13 +146,8 @@ class Worker:
     def status(self) -> WorkerStatus:
         """What this worker says of itself."""
         now_s = time.monotonic()
-        then_s, rows, rate = self._rate
-        if now_s - then_s >= 0.5:
-            fresh = (self._desk.rows_done - rows) / (now_s - then_s)
-            weight = min(1.0, (now_s - then_s) / 10)
-            rate += (fresh - rate) * weight
-            self._rate = (now_s, self._desk.rows_done, rate)
-        info = self._serving.engine.info
+        self._speed.look(now_s, self._desk.rows_done, self._desk.waiting_rows)
+        info, tally = self._serving.engine.info, self._metrics.batches
         return WorkerStatus(
             name=self._config.name,
             state=self._state,
@@ -167,7 +166,13 @@ class Worker:
             waiting_rows=self._desk.waiting_rows,
             requests_done=self._desk.requests_done,
             rows_done=self._desk.rows_done,
-            rows_per_s=round(rate, 2),
+            rows_per_s=round(self._speed.rows_per_s, 2),
+            capacity_rows_per_s=round(self._speed.capacity_rows_per_s, 2),
+            batches_done=tally.batches,
+            tokens_done=tally.real_tokens,
+            padding_tokens=tally.run_tokens - tally.real_tokens,
+            busy_contexts=self._desk.pool.busy,
+            gpu=self._metrics.gpu.load,
         )
 
     def _on_server_change(self, up: bool) -> None:
@@ -178,7 +183,8 @@ class Worker:
     async def _serve(self) -> None:
         helpers = [
             asyncio.create_task(self._desk.committer.run()),
-            asyncio.create_task(self._keeper.run(self._stopping)),
+            asyncio.create_task(self._keeper.run()),
+            asyncio.create_task(self._recovery.run(self._stopping)),
             asyncio.create_task(self._cancellations.run()),
         ]
         readers = [asyncio.create_task(self._intake.run(lane, self._stopping)) for lane in LANES]
@@ -202,6 +208,7 @@ class Worker:
             self._stopping.set()
             await _end({*everything, *readers})
             await self._desk.pool.stop(wait_s)
+            self._metrics.gpu.stop()
             await self._http.stop()
             await self._server.close()
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from xuankan.protocol import delivery
+from xuankan.protocol.sealing import is_sealed
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.jobs import Outcome
 from xuankan_worker.logs import fields
@@ -25,7 +26,11 @@ class Committer:
     """Owns the outcomes from the moment they are decided until the server has them.
 
     `on_committed(outcome, written, seconds)` is called for each once it is committed; `written` is None if
-    the server refused it for good, which leaves the entry pending for another delivery.
+    the entry stays pending for another delivery: another worker holds it by now, or the server refused the
+    outcome for good.
+
+    Attributes:
+        held_ms: server time at which the leases of all that is held were last known to be ours.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Committer:
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._sending = 0
+        self.held_ms = server.now_ms()
 
     @property
     def backlog(self) -> int:
@@ -88,7 +94,13 @@ class Committer:
         again: list[int] = []
         passing: Exception | None = None
         for place, (outcome, reply) in enumerate(zip(outcomes, replies, strict=True)):
-            if not isinstance(reply, Exception):
+            if reply == -1:
+                key = outcome.entry.key
+                _log.warning(
+                    "another worker has it; not committed", extra=fields(entry=key.entry, lane=key.lane)
+                )
+                self._on_committed(outcome, None, seconds)
+            elif not isinstance(reply, Exception):
                 self._on_committed(outcome, bool(reply), seconds)
             elif is_transient(reply):
                 again.append(place)
@@ -104,16 +116,23 @@ class Committer:
         return [outcomes[place] for place in again], [calls[place] for place in again]
 
     def _call(self, outcome: Outcome) -> delivery.Call:
-        config, key = self._config, outcome.entry.key
-        if outcome.result is None:
+        config, key, result = self._config, outcome.entry.key, outcome.result
+        if result is None:
             assert outcome.burial is not None
-            return delivery.discard(config.keys, key.entry, outcome.burial)
+            return delivery.discard(config.keys, key.entry, config.name, outcome.burial)
+        body = result.encode()
+        # Answered in kind, as other producers may have no keys yet. Failures tell nothing of a manuscript,
+        # and stay readable where keys are what is wrong.
+        if result.status == "ok" and is_sealed(outcome.entry.body):
+            body = config.sealer.seal("result", result.id, body)
         return delivery.commit(
             config.keys,
             key.lane,
             key.entry,
-            outcome.result.id,
-            outcome.result.encode(),
-            outcome.reply,
-            outcome.burial,
+            config.name,
+            result.id,
+            body,
+            held_ms=self.held_ms,
+            reply=outcome.reply,
+            burial=outcome.burial,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from xuankan.errors import InputError
 from xuankan.protocol.keys import Keys
+from xuankan.protocol.sealing import Sealer
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -16,7 +17,7 @@ class WorkerConfig:
     """Options of one worker.
 
     Attributes:
-        url: of the Redis/Valkey server.
+        url: of the Redis/Valkey server; may hold a password, so it is not shown.
         name: the consumer's name; stable over restarts, so that a worker finds what it held when it died.
         keys: the shard that it serves.
         max_batch: rows of a batch at most; an engine may allow fewer.
@@ -30,12 +31,13 @@ class WorkerConfig:
         burst: stop when the streams are empty.
         metrics_port: where `/metrics`, `/healthz` and `/readyz` are served; None for nowhere, 0 for any free.
         metrics_host: the address they are served on.
+        sealer: opens requests that are sealed and seals their results; by default as the environment says.
 
     Raises:
         InputError: an option out of its range.
     """
 
-    url: str
+    url: str = field(repr=False)
     name: str
     keys: Keys = field(default_factory=Keys)
     max_batch: int = 16
@@ -48,6 +50,7 @@ class WorkerConfig:
     burst: bool = False
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    sealer: Sealer = field(default_factory=Sealer.from_environment)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
 from xuankan.errors import DeviceLost, EngineError
 from xuankan.protocol.keys import LANES, Lane
@@ -66,6 +67,10 @@ class Desk:
         self.requests_done = 0
         self.rows_done = 0
         self._failed_in_a_row = 0
+        self._one_suspect = asyncio.Lock()
+        self._suspect: EntryKey | None = None
+        self._calm = asyncio.Event()
+        self._suspect_ended = asyncio.Event()
         self._look()
         self._show()
 
@@ -99,6 +104,27 @@ class Desk:
             self._metrics.queue_seconds[entry.key.lane].observe(found.queue_ms / 1000)
             self._scheduler.add(found)
         self.pump()
+
+    @contextlib.asynccontextmanager
+    async def quarantine(self) -> AsyncGenerator[Callable[[EntryKey], Awaitable[None]]]:
+        """Run nothing but one suspect while the block lasts, which begins when no batch runs any more.
+
+        The block gets a function that waits until an entry has left the desk.
+        """
+        async with self._one_suspect:
+            self._scheduler.quarantine = True
+            try:
+                await self._calm.wait()
+                yield self._ended
+            finally:
+                self._scheduler.quarantine = False
+                self.pump()
+
+    async def _ended(self, key: EntryKey) -> None:
+        self._suspect = key
+        self._look()
+        await self._suspect_ended.wait()
+        self._suspect = None
 
     def cancel(self, request_id: str) -> None:
         """Drop what waits of a request that got its result from elsewhere."""
@@ -223,6 +249,8 @@ class Desk:
     def _look(self) -> None:
         """Bring the events up to date."""
         self.empty.set() if not self.held else self.empty.clear()
+        self._calm.clear() if self.pool.running else self._calm.set()
+        self._suspect_ended.clear() if self._suspect in self.held else self._suspect_ended.set()
         for lane, event in self.has_room.items():
             event.set() if self.room(lane) else event.clear()
 

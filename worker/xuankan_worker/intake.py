@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from xuankan.protocol.keys import LANES, Lane
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.desk import Desk
 from xuankan_worker.jobs import Entry
 from xuankan_worker.metrics import Metrics
+from xuankan_worker.recovery import Recovery
 from xuankan_worker.server import Server, Stopped, connect
 from xuankan_worker.streams import Streams
 
 _MAX_ENTRIES = 32
 """Entries of one read at most, which bounds what a flood of large entries can cost at once."""
+_MARGIN_S = 1.0
 
 
 class Intake:
     """Keeps the desk supplied, but never with more than it has room for."""
 
     def __init__(
-        self, config: WorkerConfig, server: Server, streams: Streams, desk: Desk, metrics: Metrics
+        self,
+        config: WorkerConfig,
+        server: Server,
+        streams: Streams,
+        desk: Desk,
+        recovery: Recovery,
+        metrics: Metrics,
     ) -> None:
         self._config = config
         self._server = server
         self._streams = streams
         self._desk = desk
+        self._recovery = recovery
         self._metrics = metrics
         # Lanes in which entries may have been handed to us without our knowing: before a restart, or when
         # the connection broke before the reply.
         self._unsure: set[Lane] = set(LANES)
+        # Until when the server may hand entries to a read whose connection broke without its noticing.
+        self._orphan_until_s: dict[Lane, float] = dict.fromkeys(LANES, 0.0)
         self._rows_per_request = 100.0  # smoothed
 
     async def run(self, lane: Lane, stopping: asyncio.Event) -> None:
         """Read a lane until `stopping` is set, or in a burst until it is empty."""
-        client = connect(self._config.url, self._config.block_s)
+        client = connect(self._config.url, self._config.keys, self._config.block_s)
         try:
             while not stopping.is_set():
+                if lane in self._unsure and await self._recovery.own(lane, stopping):
+                    continue
                 if not self._desk.room(lane):
                     await _first(self._desk.has_room[lane], stopping)
                     continue
@@ -55,15 +70,15 @@ class Intake:
 
     async def _read(self, client: Redis, lane: Lane) -> Sequence[Entry]:
         count = self._count(lane)
-        if lane in self._unsure:
-            held = set(self._desk.held)
-            if own := await self._streams.claim(lane, count, held, 0, self._config.name):
-                self._metrics.recovered[lane].inc(len(own))
-                return own
         self._unsure.add(lane)  # until the reply is here
         block_ms = None if self._config.burst else max(1, round(self._config.block_s * 1000))
-        entries = await self._streams.read_new(client, lane, count, block_ms)
-        self._unsure.discard(lane)
+        try:
+            entries = await self._streams.read_new(client, lane, count, block_ms)
+        except (RedisError, OSError):
+            self._orphan_until_s[lane] = time.monotonic() + self._config.block_s + _MARGIN_S
+            raise
+        if time.monotonic() >= self._orphan_until_s[lane]:
+            self._unsure.discard(lane)
         self._metrics.received[lane].inc(len(entries))
         return entries
 
@@ -74,20 +89,6 @@ class Intake:
         for entry in entries:
             if (job := self._desk.held.get(entry.key)) is not None:
                 self._rows_per_request += (len(job.lengths) - self._rows_per_request) * 0.1
-
-    async def take_over(self, lane: Lane, stopping: asyncio.Event) -> None:
-        """Claim entries whose worker let the lease run out.
-
-        Raises:
-            Stopped: `stopping` was set while the server was away.
-        """
-        if not self._desk.room(lane):
-            return
-        lease_ms = round(self._config.lease_s * 1000)
-        entries = await self._streams.claim(lane, self._count(lane), set(self._desk.held), lease_ms)
-        if entries:
-            self._metrics.recovered[lane].inc(len(entries))
-            await self._admit(entries, stopping)
 
     def _count(self, lane: Lane) -> int:
         return min(_MAX_ENTRIES, max(1, int(self._desk.room(lane) / self._rows_per_request)))

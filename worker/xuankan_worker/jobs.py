@@ -12,6 +12,9 @@ from xuankan.protocol.delivery import Burial
 from xuankan.protocol.keys import Lane
 from xuankan.protocol.wire import Request, Result
 
+FIRST_SUSPECT_DELIVERY = 3
+"""Two workers did not see such an entry to an end: it may be what killed them."""
+
 
 class EntryKey(NamedTuple):
     """Names a stream entry."""
@@ -29,12 +32,20 @@ class Entry:
         request_id: the entry's `id` field, None if missing or unusable.
         body: the entry's `request` field, empty if missing.
         deliveries: how often it was handed to a worker, this time included.
+        reply: the entry's `reply` field, None if missing or unusable. Of a request that can be read, the
+            address in the request counts.
     """
 
     key: EntryKey
     request_id: str | None
     body: bytes
     deliveries: int
+    reply: str | None = None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may be what killed its workers, and so runs alone."""
+        return self.deliveries >= FIRST_SUSPECT_DELIVERY
 
     @property
     def received_ms(self) -> float:

@@ -1,25 +1,27 @@
-"""What a worker does by the clock: renews leases, takes over abandoned requests, shows that it lives."""
+"""What a worker does by the clock: renews leases, shows that it lives, clears away what gone workers left."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
-
-from xuankan.protocol.keys import LANES
+from xuankan.protocol import delivery
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.desk import Desk
-from xuankan_worker.intake import Intake
-from xuankan_worker.server import Server, Stopped
+from xuankan_worker.logs import fields
+from xuankan_worker.recovery import Recovery
+from xuankan_worker.server import Server
 from xuankan_worker.status import WorkerStatus
 from xuankan_worker.streams import Streams
 
+_log = logging.getLogger(__name__)
+
 _LONGEST_PERIOD_S = 1.0
+GONE_AFTER_LEASES = 10
+"""After so many leases without a sign of life, a worker's consumer is deleted if it holds nothing."""
 
 
 class Keeper:
@@ -31,26 +33,28 @@ class Keeper:
         server: Server,
         streams: Streams,
         desk: Desk,
-        intake: Intake,
+        recovery: Recovery,
         status: Callable[[], WorkerStatus],
     ) -> None:
         self._config = config
         self._server = server
         self._streams = streams
         self._desk = desk
-        self._intake = intake
+        self._recovery = recovery
         self._status = status
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Tick at least once a third of the lease."""
-        await self._server.persist(self._forget_the_dead)
+    async def run(self) -> None:
+        """Tick at least once a third of the lease, until cancelled."""
         period_s = min(_LONGEST_PERIOD_S, self._config.lease_s / 3)
+        clear_s = 0.0
         while True:
             started_s = time.monotonic()
             await self._server.persist(self._tick)
-            if not stopping.is_set():
-                with contextlib.suppress(Stopped):
-                    await self._server.persist(lambda: self._take_over(stopping), stopping)
+            if time.monotonic() - started_s > self._config.lease_s / 3:
+                self._recovery.hold_off()
+            if started_s >= clear_s:
+                await self._server.persist(self._clear_away)
+                clear_s = started_s + GONE_AFTER_LEASES * self._config.lease_s
             await asyncio.sleep(max(0.0, period_s - (time.monotonic() - started_s)))
 
     async def sign_off(self) -> None:
@@ -58,31 +62,28 @@ class Keeper:
         keys, name = self._config.keys, self._config.name
         await self._server.commands([("DEL", keys.worker(name)), ("SREM", keys.workers, name)])
 
-    async def _forget_the_dead(self) -> None:
-        """Remove names whose heartbeat ran out; a worker that was only paused adds itself again."""
+    async def _clear_away(self) -> None:
+        """Remove what gone workers left, and what lay on the dead stream for too long."""
         keys = self._config.keys
+        # A worker that was only paused is a consumer again by its next read, and named by its next tick.
+        for name in await self._streams.retire(round(GONE_AFTER_LEASES * self._config.lease_s * 1000)):
+            _log.info("consumer of a worker that is gone deleted", extra=fields(name=name))
         for name in cast(set[bytes], await self._server.command("SMEMBERS", keys.workers)):
             if not await self._server.command("EXISTS", keys.worker(name.decode())):
                 await self._server.command("SREM", keys.workers, name)
+        oldest_ms = round(self._server.now_ms()) - delivery.DEAD_TTL_MS
+        await self._server.command("XTRIM", keys.dead, "MINID", oldest_ms)
 
     async def _tick(self) -> None:
         await self._server.synchronise()
+        asked_ms = self._server.now_ms()
         if lost := await self._streams.renew(list(self._desk.held)):
             self._desk.lose(lost)
+        self._desk.committer.held_ms = asked_ms
         config = self._config
         ttl_ms = round(max(config.lease_s, 3 * _LONGEST_PERIOD_S) * 1000)
-        await self._server.commands(
-            [
-                ("SET", config.keys.worker(config.name), self._status().to_json(), "PX", ttl_ms),
-                ("SADD", config.keys.workers, config.name),
-                ("PEXPIRE", config.keys.workers, ttl_ms),
-            ]
-        )
+        await self._server.call(delivery.sign(config.keys, config.name, self._status().to_json(), ttl_ms))
         self._desk.pump()  # deadlines pass also while nothing else happens
-
-    async def _take_over(self, stopping: asyncio.Event) -> None:
-        for lane in LANES:
-            await self._intake.take_over(lane, stopping)
 
 
 class Cancellations:
@@ -98,19 +99,6 @@ class Cancellations:
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        while True:
-            async with self._server.pubsub() as pubsub:
-                await self._server.persist(lambda p=pubsub: p.subscribe(self._channel))
-                try:
-                    while True:
-                        await self._hear(pubsub)
-                except (RedisError, OSError):
-                    continue  # subscribe again; `persist` says so if the server is away
-
-    async def _hear(self, pubsub: PubSub) -> None:
-        message = cast(
-            dict[str, Any] | None,
-            await pubsub.get_message(ignore_subscribe_messages=True, timeout=_LONGEST_PERIOD_S),
+        await self._server.listen(
+            self._channel, lambda name: self._desk.cancel(name.decode(errors="replace"))
         )
-        if message is not None:
-            self._desk.cancel(message["data"].decode(errors="replace"))

@@ -31,11 +31,17 @@ class Load(NamedTuple):
 
 
 class Scheduler:
-    """Owns the jobs from admission until their last row is scored or they are given up."""
+    """Owns the jobs from admission until their last row is scored or they are given up.
+
+    Attributes:
+        quarantine: while set, only rows of suspects run (see `Entry.suspect`); while not, only other rows.
+    """
 
     def __init__(self, limits: BatchLimits) -> None:
+        self.quarantine = False
         self._limits = limits
         self._batcher: Batcher[Job] = Batcher(limits)
+        self._suspects: Batcher[Job] = Batcher(limits)
         self._again: deque[Batch[Job]] = deque()  # what failed and is tried again
         self._deadlines: list[tuple[int, int, Job]] = []
         self._jobs: set[Job] = set()
@@ -48,7 +54,7 @@ class Scheduler:
 
     def waiting_rows(self, lane: Lane) -> int:
         """Rows of a lane that wait to be run, those that failed and are tried again included."""
-        rows = self._batcher.waiting_rows(lane)
+        rows = self._batcher.waiting_rows(lane) + self._suspects.waiting_rows(lane)
         for batch in self._again:
             rows += sum(len(part.rows) for part in batch.slices if part.request.entry.key.lane == lane)
         return rows
@@ -56,7 +62,8 @@ class Scheduler:
     def add(self, job: Job) -> None:
         """Queue a job's rows."""
         self._jobs.add(job)
-        self._batcher.add(job, job.entry.key.lane, job.lengths)
+        batcher = self._suspects if job.entry.suspect else self._batcher
+        batcher.add(job, job.entry.key.lane, job.lengths)
         if job.request.deadline_ms is not None:
             self._sequence += 1
             heapq.heappush(self._deadlines, (job.request.deadline_ms, self._sequence, job))
@@ -75,12 +82,15 @@ class Scheduler:
         if self._again and (found := self._retry([context for *_, context in ready])) is not None:
             return found
         busy_tokens = [load.tokens for load in loads if load.batches]
-        batch = self._batcher.take(busy_tokens, len(loads) - len(busy_tokens))
+        batcher = self._suspects if self.quarantine else self._batcher
+        batch = batcher.take(busy_tokens, len(loads) - len(busy_tokens))
         return None if batch is None else (ready[0][2], batch)
 
     def _retry(self, ready: Sequence[int]) -> tuple[int, Batch[Job]] | None:
         """The first batch to try again for which one of the `ready` contexts is right."""
         for place, batch in enumerate(self._again):
+            if batch.slices[0].request.entry.suspect != self.quarantine:
+                continue  # the rows of a batch are all of suspects, or none is
             context = next((context for context in ready if context != batch.failed_in), None)
             if context is None:
                 continue
@@ -141,7 +151,7 @@ class Scheduler:
 
     def drop(self, job: Job) -> None:
         """Give a job up: rows that wait are forgotten, scores of rows that run are ignored."""
-        self._batcher.drop(job)
+        (self._suspects if job.entry.suspect else self._batcher).drop(job)
         self._end(job)
 
     def expired(self, now_ms: float) -> list[Job]:
@@ -162,7 +172,7 @@ class Scheduler:
         """A part of a batch."""
         rows = sum(len(part.rows) for part in slices)
         padded = self._limits.padded_rows(batch.bucket, rows)
-        return Batch(batch.bucket, slices, rows, padded, batch.attempts)
+        return Batch(batch.bucket, slices, rows, padded, "retry", batch.attempts)
 
 
 def _halves(batch: Batch[Job]) -> Iterable[tuple[Slice[Job], ...]]:

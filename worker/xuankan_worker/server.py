@@ -7,32 +7,45 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from redis import exceptions
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 
 from xuankan.errors import ServerUnavailable
-from xuankan.protocol.connect import COMMAND_TIMEOUT_S, REFUSALS, backoff_s, describe, is_passing, open_client
+from xuankan.protocol.connect import (
+    COMMAND_TIMEOUT_S,
+    backoff_s,
+    describe,
+    is_passing,
+    is_refusal,
+    open_client,
+)
 from xuankan.protocol.delivery import Call
+from xuankan.protocol.keys import Keys
 from xuankan_worker.logs import fields
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_LISTEN_S: Final = 1.0
+"""How long a subscription is listened to at once."""
+_QUIET: Final = 5
+"""After so many times in which nothing was heard, the server is asked for a sign of life..."""
+_SILENT: Final = _QUIET + round(COMMAND_TIMEOUT_S / _LISTEN_S)
+"""... and after so many it has given none."""
 
 
 class Stopped(Exception):
     """The wait for the server was given up because the worker stops."""
 
 
-def connect(url: str, block_s: float = 0.0) -> Redis:
+def connect(url: str, keys: Keys | None = None, block_s: float = 0.0) -> Redis:
     """A client whose commands may block for `block_s`. It retries nothing by itself; `Server.persist` does.
 
     Raises:
         InputError: not a URL of a Redis/Valkey server.
     """
-    return open_client(url, timeout_s=COMMAND_TIMEOUT_S + block_s)
+    return open_client(url, keys, block_s=block_s)
 
 
 class Server:
@@ -42,19 +55,26 @@ class Server:
     with its new value.
     """
 
-    def __init__(self, url: str, on_change: Callable[[bool], None] = lambda _up: None) -> None:
-        self._url = url
+    def __init__(self, url: str, keys: Keys, on_change: Callable[[bool], None] = lambda _up: None) -> None:
         self._on_change = on_change
         self._address = describe(url)
         self._failing: set[object] = set()  # calls of `persist` that wait for the server
-        self._commands = connect(url)
+        self._commands = connect(url, keys)
         self._clock_offset_ms = time.time() * 1000 - time.monotonic() * 1000
         self._down_since_s: float | None = None
         self.up = False
 
-    def pubsub(self) -> PubSub:
-        """A subscription on a connection of its own."""
-        return self._commands.pubsub()  # pyright: ignore[reportUnknownMemberType]
+    async def listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
+        """Hand a channel's messages to `hear` until cancelled, not those sent while the server is away."""
+        while True:
+            pubsub = cast(Any, self._commands.pubsub())  # pyright: ignore[reportUnknownMemberType]
+            try:
+                await self.persist(lambda p=pubsub: _subscribe(p, channel))
+                await _hear_out(pubsub, hear)
+            except (exceptions.RedisError, OSError):
+                continue  # subscribe again; `persist` says so if the server is away
+            finally:
+                await pubsub.aclose()
 
     async def command(
         self, *command: str | bytes | float, client: Redis | None = None, **parsing: object
@@ -123,6 +143,8 @@ class Server:
 
     async def synchronise(self) -> None:
         """Read the server's clock."""
+        if not self.up:
+            await self.command("PING")  # connecting takes time of its own
         before_s = time.monotonic()
         seconds, microseconds = cast(tuple[int, int], await self.command("TIME"))
         middle_s = (before_s + time.monotonic()) / 2
@@ -175,6 +197,30 @@ class Server:
         self._on_change(True)
 
 
+async def _subscribe(pubsub: Any, channel: str) -> None:
+    await pubsub.subscribe(channel)
+    if await pubsub.get_message(timeout=COMMAND_TIMEOUT_S) is None:
+        await pubsub.connection.disconnect()
+        raise exceptions.TimeoutError("a subscription is not answered")
+
+
+async def _hear_out(pubsub: Any, hear: Callable[[bytes], None]) -> None:
+    """Return never, but raise once the connection is broken or nothing answers any more."""
+    quiet = 0
+    while True:
+        message = cast(dict[str, Any] | None, await pubsub.get_message(timeout=_LISTEN_S))
+        if message is None:
+            quiet += 1
+            if quiet == _QUIET:
+                await pubsub.ping()
+            elif quiet > _SILENT:
+                raise exceptions.TimeoutError("a subscription is not answered any more")
+            continue
+        quiet = 0
+        if message["type"] == "message":
+            hear(message["data"])
+
+
 def is_transient(error: Exception) -> bool:
     """Whether a worker waits: also for an operator who mends a password or an ACL."""
-    return is_passing(error) or isinstance(error, REFUSALS)
+    return is_passing(error) or is_refusal(error)

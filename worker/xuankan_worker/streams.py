@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from redis import exceptions
 from redis.asyncio import Redis
 
 from xuankan.errors import InputError
 from xuankan.protocol import delivery
-from xuankan.protocol.keys import ENTRY_ID_FIELD, ENTRY_REQUEST_FIELD, GROUP, LANES, Keys, Lane
-from xuankan.protocol.wire import check_request_id
+from xuankan.protocol.keys import (
+    ENTRY_ID_FIELD,
+    ENTRY_REPLY_FIELD,
+    ENTRY_REQUEST_FIELD,
+    GROUP,
+    LANES,
+    Keys,
+    Lane,
+)
+from xuankan.protocol.wire import check_request_id, is_address
 from xuankan_worker.jobs import Entry, EntryKey
 from xuankan_worker.server import Server
 
 _Fields = dict[bytes, bytes] | None
+
+
+class Pending(NamedTuple):
+    """A pending entry as it was seen: whose it is, and how often it was delivered."""
+
+    key: EntryKey
+    owner: str
+    deliveries: int
 
 
 class Streams:
@@ -40,16 +56,15 @@ class Streams:
         streams = cast(Sequence[tuple[bytes, Sequence[tuple[bytes, _Fields]]]], reply or ())
         return [_entry(lane, name, fields, 1) for _, found in streams for name, fields in found]
 
-    async def claim(
-        self, lane: Lane, count: int, held: set[EntryKey], idle_ms: int, consumer: str | None = None
-    ) -> list[Entry]:
-        """Take over up to `count` pending entries that nobody touched for `idle_ms` and that are not `held`.
+    async def abandoned(
+        self, lane: Lane, held: set[EntryKey], idle_ms: int, count: int, consumer: str | None = None
+    ) -> list[Pending]:
+        """The oldest `count` pending entries that nobody touched for `idle_ms` and that are not `held`.
 
-        With `consumer`, only of that consumer. This is XAUTOCLAIM in two steps, because the delivery counts
-        are wanted too; XCLAIM checks the idle time again, so two workers never get the same entry.
+        With `consumer`, only of that consumer.
         """
         stream = self._keys.stream(lane)
-        pending = cast(
+        rows = cast(
             Sequence[Mapping[str, Any]],
             await self._in_group(
                 lane,
@@ -60,16 +75,57 @@ class Streams:
                 ),
             ),
         )
-        deliveries = {_text(row["message_id"]): int(row["times_delivered"]) for row in pending}
-        wanted = [entry for entry in deliveries if EntryKey(lane, entry) not in held][:count]
-        if not wanted:
-            return []
-        claimed = cast(
-            Sequence[tuple[bytes, _Fields]],
-            await self._server.command("XCLAIM", stream, GROUP, self._consumer, idle_ms, *wanted),
-        )
-        # Entries that were deleted while pending come back as nil from servers older than 7.0.
-        return [_entry(lane, name, fields, deliveries[_text(name)] + 1) for name, fields in claimed if name]
+        found = [
+            Pending(
+                EntryKey(lane, _text(row["message_id"])), _text(row["consumer"]), int(row["times_delivered"])
+            )
+            for row in rows
+        ]
+        return [one for one in found if one.key not in held][:count]
+
+    async def claim(self, seen: Sequence[Pending], idle_ms: int) -> list[Entry]:
+        """Take over those entries that are still as they were seen.
+
+        Calling again after a broken connection counts no second delivery, if it is with the same `seen`.
+        """
+        calls = [
+            delivery.claim(
+                *(self._keys, one.key.lane, one.key.entry, self._consumer),
+                owner=one.owner,
+                deliveries=one.deliveries,
+                idle_ms=idle_ms,
+            )
+            for one in seen
+        ]
+        entries: list[Entry] = []
+        for one, reply in zip(seen, await self._server.calls(calls), strict=True):
+            if isinstance(reply, Exception):
+                raise reply
+            if reply is not None:
+                content = cast(Sequence[bytes], reply)
+                fields = dict(zip(content[::2], content[1::2], strict=True))
+                entries.append(_entry(one.key.lane, one.key.entry, fields, one.deliveries + 1))
+        return entries
+
+    async def retire(self, idle_ms: int) -> list[str]:
+        """Delete consumers that did nothing for `idle_ms`, show no sign of life and hold nothing."""
+        retired: list[str] = []
+        for lane in LANES:
+            for row in await self._consumers(lane):
+                if row["pending"] or row["idle"] < idle_ms:
+                    continue
+                name = _text(row["name"])
+                if await self._server.call(delivery.retire(self._keys, lane, name, idle_ms)):
+                    retired.append(name)
+        return retired
+
+    async def _consumers(self, lane: Lane) -> Sequence[Mapping[str, Any]]:
+        try:
+            return await self._server.command("XINFO CONSUMERS", self._keys.stream(lane), GROUP)
+        except exceptions.ResponseError as error:
+            if str(error).startswith(("NOGROUP", "no such key")):
+                return ()
+            raise
 
     async def renew(self, held: Iterable[EntryKey]) -> list[EntryKey]:
         """Renew the leases of entries; returns those that another worker has taken over."""
@@ -98,22 +154,24 @@ class Streams:
         return await attempt()
 
     async def _create_group(self, lane: Lane) -> None:
-        # From id 0, so that what is queued already is served too.
-        try:
-            await self._server.command("XGROUP", "CREATE", self._keys.stream(lane), GROUP, "0", "MKSTREAM")
-        except exceptions.ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+        await self._server.call(delivery.found(self._keys, lane))
 
 
 def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def _entry(lane: Lane, name: bytes, fields: _Fields, deliveries: int) -> Entry:
+def _entry(lane: Lane, name: bytes | str, fields: _Fields, deliveries: int) -> Entry:
     fields = fields or {}
     try:
         request_id = check_request_id(fields.get(ENTRY_ID_FIELD, b"").decode())
     except (UnicodeDecodeError, InputError):
         request_id = None
-    return Entry(EntryKey(lane, _text(name)), request_id, fields.get(ENTRY_REQUEST_FIELD, b""), deliveries)
+    reply = fields.get(ENTRY_REPLY_FIELD, b"").decode(errors="replace")
+    return Entry(
+        key=EntryKey(lane, _text(name)),
+        request_id=request_id,
+        body=fields.get(ENTRY_REQUEST_FIELD, b""),
+        deliveries=deliveries,
+        reply=reply if is_address(reply) else None,
+    )

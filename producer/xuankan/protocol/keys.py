@@ -16,9 +16,9 @@ Lane = Literal["interactive", "bulk"]
 LANES: tuple[Lane, ...] = get_args(Lane)
 GROUP = "workers"
 """The consumer group that all workers of a shard share."""
-ENTRY_ID_FIELD, ENTRY_REQUEST_FIELD = b"id", b"request"
-"""Fields of a stream entry: the request id in UTF-8 (so that even an undecodable request can be answered),
-and the encoded request."""
+ENTRY_ID_FIELD, ENTRY_REPLY_FIELD, ENTRY_REQUEST_FIELD = b"id", b"reply", b"request"
+"""Fields of a stream entry: the request id and the reply address, if any, in UTF-8 (so that even an
+undecodable request can be answered), and the encoded request."""
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -65,6 +65,10 @@ class Keys:
     def reply(self, address: str) -> str:
         """List: ids of finished requests, for the one producer that waits at this address."""
         return self._key("reply", address)
+
+    def history(self, lane: Lane, entry: str) -> str:
+        """List: as JSON, the deliveries of an entry that did not end it: which, whose, alive until when."""
+        return self._key("history", lane, entry)
 
     @property
     def cancellations(self) -> str:

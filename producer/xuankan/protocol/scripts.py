@@ -4,6 +4,10 @@ Each script touches the keys of one shard only. Scripts are called by their hash
 server does not know them (`NOSCRIPT`: a restart, a failover, SCRIPT FLUSH). Every script may run twice with
 the same arguments and still have its effect once, because a client whose connection breaks cannot know
 whether the server ran it.
+
+The hash is also a script's version: while processes of two versions run side by side, each calls its own text
+and the server keeps both. What both must agree on is the data, and that only ever grows: words at the end of
+a ticket, fields of a hash or of an entry, keys that the older version leaves to their lifetime.
 """
 
 from __future__ import annotations
@@ -48,28 +52,41 @@ class Script:
 
 
 SUBMIT: Final = Script("""
--- KEYS: ticket, result, stream    ARGV: id, lane, reply address or '', request, ticket lifetime in ms
-if redis.call('EXISTS', KEYS[2]) == 1 then return {'finished'} end
+-- KEYS: ticket, result, stream
+-- ARGV: id, lane, reply address or '', request, ticket lifetime in ms, [longest stream or 0, digest or '']
+-- A negative longest takes nothing new, and tells of what is known.
+local digest = ARGV[7] or ''
+local function other(known) return digest ~= '' and known and known ~= '' and known ~= digest end
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  return {other(redis.call('HGET', KEYS[2], 'digest')) and 'conflict' or 'finished'}
+end
 local ticket = redis.call('GET', KEYS[1])
-if ticket then return {'queued', ticket} end
+if ticket then
+  return {other(string.match(ticket, '^%S+ %S+ %S* (%S+)$')) and 'conflict' or 'queued', ticket}
+end
+local longest = tonumber(ARGV[6] or 0)
+if longest ~= 0 and redis.call('XLEN', KEYS[3]) >= longest then return {'full'} end
 -- XADD stands first: where the server's memory is full it fails before anything is written.
-local entry = redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'request', ARGV[4])
-ticket = ARGV[2] .. ' ' .. entry .. ' ' .. ARGV[3]
+local reply = ARGV[3] ~= '' and {'reply', ARGV[3]} or {}
+local entry = redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'request', ARGV[4], unpack(reply))
+ticket = ARGV[2] .. ' ' .. entry .. ' ' .. ARGV[3] .. ' ' .. digest
 redis.call('SET', KEYS[1], ticket, 'PX', ARGV[5])
 return {'accepted', ticket}
 """)
 
-FINISH: Final = Script("""
--- KEYS: ticket, result, stream, reply list
--- ARGV: id, ticket, entry id, group, result, result lifetime in ms, reply address or '', replies kept,
---       replies' lifetime in ms, channel of cancellations
+FINISH: Final = Script("""#!lua flags=allow-oom
+-- KEYS: ticket, result, stream, reply list, history
+-- ARGV: id, start of the ticket (lane and entry id), entry id, group, result, result lifetime in ms,
+--       reply address or '', replies kept, replies' lifetime in ms, channel of cancellations
 local known = redis.call('HMGET', KEYS[2], 'body', 'committed_ms')
 if known[1] then return {'finished', known[1], known[2]} end
 -- The ticket is compared, not only looked for: its request may have ended and been submitted again since.
-if redis.call('GET', KEYS[1]) ~= ARGV[2] then return {'changed'} end
+local ticket = redis.call('GET', KEYS[1]) or ''
+if string.match(ticket, '^%S+ %S+') ~= ARGV[2] then return {'changed'} end
 local now = redis.call('TIME')
 local committed_ms = string.format('%.3f', now[1] * 1000 + now[2] / 1000)
-redis.call('HSET', KEYS[2], 'body', ARGV[5], 'committed_ms', committed_ms)
+redis.call('HSET', KEYS[2], 'body', ARGV[5], 'committed_ms', committed_ms,
+  'digest', string.match(ticket, '^%S+ %S+ %S* (%S+)$') or '')
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
 if ARGV[7] ~= '' then
   redis.call('RPUSH', KEYS[4], ARGV[1])
@@ -79,31 +96,39 @@ end
 -- A worker that holds the entry finds the result when it commits, and so changes nothing.
 redis.call('XACK', KEYS[3], ARGV[4], ARGV[3])
 redis.call('XDEL', KEYS[3], ARGV[3])
-redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1], KEYS[5])
 redis.call('PUBLISH', ARGV[10], ARGV[1])
 return {'done', ARGV[5], committed_ms}
 """)
 
 
 class QueuedAs(NamedTuple):
-    """A ticket's content: `lane`, `entry` (id in the lane's stream), `reply` (the address, or empty)."""
+    """A ticket's content: `lane`, `entry` (id in the lane's stream), `reply` (the address, or empty).
+
+    `digest` stands for what was asked, or is empty: submitters of other content under the same id are told.
+    """
 
     lane: Lane
     entry: str
     reply: str
+    digest: str = ""
 
     @classmethod
     def parse(cls, ticket: bytes) -> QueuedAs:
-        """Read a ticket as `SUBMIT` wrote it: `lane entry reply`."""
-        lane, entry, reply = ticket.decode().split(" ", 2)
+        """Read a ticket as `SUBMIT` wrote it: `lane entry reply digest`; older ones have no digest."""
+        lane, entry, *rest = ticket.decode().split(" ")
         assert lane in LANES, lane
-        return cls(lane, entry, reply)
+        return cls(lane, entry, *rest)
 
 
 class Submitted(NamedTuple):
-    """What became of a submission: `accepted` now, or `queued` or `finished` before under the same id."""
+    """What became of a submission: `accepted` now, or `queued` or `finished` before under the same id.
 
-    state: Literal["accepted", "queued", "finished"]
+    Nothing was written if the id stands for something else (`conflict`), or the lane's stream is as long as
+    it may be (`full`).
+    """
+
+    state: Literal["accepted", "queued", "finished", "conflict", "full"]
     ticket: QueuedAs | None
 
 
@@ -115,9 +140,21 @@ class Kept(NamedTuple):
 
 
 async def submit(
-    redis: Redis, keys: Keys, request_id: str, lane: Lane, reply: str | None, body: bytes
+    redis: Redis,
+    keys: Keys,
+    request_id: str,
+    lane: Lane,
+    reply: str | None,
+    body: bytes,
+    *,
+    longest: int = 0,
+    digest: str = "",
 ) -> Submitted:
     """Put a request on its lane's stream unless its id is queued, running or finished already.
+
+    At most `longest` entries may be on the stream, so that many producers together cannot overrun the server
+    (0 for any number; -1 adds nothing, and tells whether the id is known). `digest` has no spaces and is
+    equal for submissions that ask the same; empty compares nothing.
 
     Raises:
         redis.exceptions.RedisError: as for any command; calling again is safe.
@@ -125,9 +162,11 @@ async def submit(
     answer = await SUBMIT(
         redis,
         [keys.ticket(request_id), keys.result(request_id), keys.stream(lane)],
-        [request_id, lane, reply or "", body, TICKET_TTL_MS],
+        [request_id, lane, reply or "", body, TICKET_TTL_MS, longest, digest],
     )
-    return Submitted(answer[0].decode(), QueuedAs.parse(answer[1]) if len(answer) > 1 else None)
+    state = answer[0].decode()
+    known = state in ("accepted", "queued")
+    return Submitted(state, QueuedAs.parse(answer[1]) if known else None)
 
 
 async def finish(redis: Redis, keys: Keys, request_id: str, result: bytes) -> tuple[bool, Kept] | None:
@@ -152,10 +191,11 @@ async def finish(redis: Redis, keys: Keys, request_id: str, result: bytes) -> tu
                 keys.result(request_id),
                 keys.stream(ticket.lane),
                 keys.reply(ticket.reply or "-"),
+                keys.history(ticket.lane, ticket.entry),
             ],
             [
                 request_id,
-                " ".join(ticket),
+                f"{ticket.lane} {ticket.entry}",
                 ticket.entry,
                 GROUP,
                 result,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.errors import InputError, ProtocolError, UnsupportedVersion
-from xuankan.protocol.fields import Fields, unpack
+from xuankan.protocol.fields import MAX_ITEMS, Fields, shown, unpack
 from xuankan.protocol.keys import LANES, Lane
 
 VERSION: Final = 1
@@ -23,7 +23,7 @@ MAX_REQUEST_BYTES: Final = 256 * 1024
 """A request of 512 tokens and 10,000 candidates takes 83 KB; larger entries are refused unread."""
 MAX_RESULT_BYTES: Final = 4 * 1024 * 1024
 MAX_TOKENS: Final = 4096
-MAX_CANDIDATES: Final = 10_000
+MAX_CANDIDATES: Final = MAX_ITEMS
 MAX_TIME_MS: Final = 2**53
 MAX_TEXT: Final = 2_000
 MAX_WARNINGS: Final = 32
@@ -43,10 +43,13 @@ def check_request_id(request_id: str) -> str:
         InputError: it is not 1 to 128 letters, digits, `.`, `_`, `:` or `-`.
     """
     if not _REQUEST_ID.fullmatch(request_id):
-        raise InputError(
-            "request id", f"{request_id!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'"
-        )
+        raise InputError("request id", f"{request_id!r} is not {_REQUEST_ID_RULE}")
     return request_id
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` can be a reply address: the same rule as for request ids."""
+    return _REQUEST_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +76,7 @@ class Request:
     lane: Lane
     fingerprint: str
     catalogue: str
-    tokens: NDArray[np.int32]
+    tokens: NDArray[np.int32] = field(repr=False)  # the manuscript; reprs reach logs and reports of crashes
     candidates: NDArray[np.uint32]
     first_stage: NDArray[np.float32]
     top_k: int
@@ -331,23 +334,23 @@ def _versioned(data: bytes, max_bytes: int) -> Fields:
 
 
 def _request_id(fields: Fields) -> str:
-    try:
-        return check_request_id(fields.text("id", 128))
-    except InputError as error:
-        raise ProtocolError("id", str(error)) from None
+    request_id = fields.text("id", 128)
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise ProtocolError("id", f"{shown(request_id)} is not {_REQUEST_ID_RULE}")
+    return request_id
 
 
 def _reply(fields: Fields) -> str | None:
     address = fields.optional_text("reply", 128)
-    if address is not None and not _REQUEST_ID.fullmatch(address):
-        raise ProtocolError("reply", f"{address!r} is not {_REQUEST_ID_RULE}")
+    if address is not None and not is_address(address):
+        raise ProtocolError("reply", f"{shown(address)} is not {_REQUEST_ID_RULE}")
     return address
 
 
 def _one_of(fields: Fields, name: str, values: tuple[str, ...]) -> str:
     value = fields.text(name, 64)
     if value not in values:
-        raise ProtocolError(name, f"{value!r}; one of {', '.join(values)} is wanted")
+        raise ProtocolError(name, f"{shown(value)}; one of {', '.join(values)} is wanted")
     return value
 
 
