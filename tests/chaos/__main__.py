@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import get_args
@@ -36,19 +37,13 @@ def main(seed: int, requests: int, server: Kind, replay: Path | None, out: Path)
     """Break everything while requests run, then account for each of them; exits 1 unless all is well."""
     plan = Plan.read(replay.read_text().splitlines()) if replay else draw(seed, requests)
     directory = out / f"{server}-{plan.seed}-{plan.requests}"
-    if directory.exists() and any(directory.glob("producer-*")):
-        _clear(directory)
+    if directory.exists():
+        shutil.rmtree(directory)
     report = asyncio.run(Run(plan, server, directory.resolve()).run())
     (directory / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
     report.show(Console())
     click.echo(f"log and report: {directory}")
     sys.exit(not report.good)
-
-
-def _clear(directory: Path) -> None:
-    import shutil
-
-    shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class Servers:
         until_s = time.monotonic() + 30
         for client in clients:
             while True:
-                info = await cast(Any, client).execute_command("CLUSTER", "INFO")
+                info = await cast(Any, client).execute_command("CLUSTER INFO")
                 if info.get("cluster_state") == "ok" and int(info["cluster_known_nodes"]) == _NODES:
                     break
                 assert time.monotonic() < until_s, info

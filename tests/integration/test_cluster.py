@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from tests.support.engine import ScriptedEngine
 from tests.support.portal import assert_right, manuscript, producer
+from tests.support.programs import need
 from tests.support.topology import ClusterNodes, cluster, tell
 from tests.support.world import KEYS, eventually, running
 from xuankan.errors import ServerUnavailable
 
-REDIS = Path("/usr/bin/redis-server")
-SERVERS = [
-    pytest.param(None, id="valkey"),
-    pytest.param(
-        REDIS,
-        id="redis-7.0",
-        marks=pytest.mark.skipif(not REDIS.exists(), reason="Debian's redis-server is not installed"),
-    ),
-]
 
-
-@pytest.mark.parametrize("binary", SERVERS)
-async def test_the_node_of_the_shard_dies_and_its_replica_takes_over(binary: Path | None) -> None:
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_the_node_of_the_shard_dies_and_its_replica_takes_over(kind: str) -> None:
+    binary = need("redis-server") if kind == "redis" else None
     engine = ScriptedEngine()
     async with cluster(binary) as found, producer(found.url) as portal, running(found.url, engine):
         owner, replica = found.nodes[found.owner], found.nodes[3]

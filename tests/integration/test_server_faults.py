@@ -18,6 +18,7 @@ import pytest
 from tests.chaos.proxy import Proxy
 from tests.support.engine import ScriptedEngine
 from tests.support.portal import assert_right, manuscript, producer
+from tests.support.programs import need
 from tests.support.topology import tell
 from tests.support.world import KEYS, config, eventually, running, serving
 from xuankan import Producer
@@ -27,21 +28,13 @@ from xuankan.protocol.connect import open_client
 from xuankan_worker import server as worker_server
 from xuankan_worker.app import Worker
 
-REDIS = Path("/usr/bin/redis-server")
-SERVERS = [
-    pytest.param(None, id="valkey"),
-    pytest.param(
-        REDIS,
-        id="redis-7.0",
-        marks=pytest.mark.skipif(not REDIS.exists(), reason="Debian's redis-server is not installed"),
-    ),
-]
 STREAM = KEYS.stream("interactive")
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=["valkey", "redis"])
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    async with EmbeddedServer(tmp_path / "data", port=0, binary=request.param) as server:
+    binary = need("redis-server") if request.param == "redis" else None
+    async with EmbeddedServer(tmp_path / "data", port=0, binary=binary) as server:
         yield server
 
 
