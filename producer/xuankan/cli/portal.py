@@ -1,0 +1,162 @@
+"""`xuankan portal`: the page for authors and the HTTP interface for submission systems."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from xuankan.cli.options import warn_of_password
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--redis",
+    "url",
+    metavar="URL",
+    envvar="XUANKAN_REDIS",
+    callback=warn_of_password,
+    help="The Redis/Valkey server of the workers: redis://, rediss:// or unix://. [env: XUANKAN_REDIS]",
+)
+@click.option("--embedded", is_flag=True, help="Start a private server and worker, to try it out.")
+@click.option(
+    "--host",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen, as 0.0.0.0.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: a free one.")
+@click.option(
+    "--keys",
+    "keys_file",
+    metavar="FILE",
+    envvar="XUANKAN_PORTAL_KEYS",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="API keys and how often each may call, see `xuankan portal new-key`. [env: XUANKAN_PORTAL_KEYS]",
+)
+@click.option(
+    "--open", "everybody", is_flag=True, help="Everybody who reaches it may use it, without keys or limits."
+)
+@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
+@click.option(
+    "--catalogue",
+    "catalogue_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The workers' catalogue. Default: the one in the package.",
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    metavar="ORIGIN",
+    multiple=True,
+    help="Let scripts of this web site call, as `https://journal.example`; may be repeated. Default: none.",
+)
+@click.option(
+    "--trust-proxy",
+    "trusted_proxies",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Believe this proxy's (or network's) X-Forwarded-For; may be repeated.",
+)
+@click.option(
+    "--metrics-port", type=click.IntRange(1, 65535), help="Serve /metrics (Prometheus) on this port of HOST."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Of the logs.",
+)
+@click.pass_context
+def portal(
+    ctx: click.Context,
+    url: str | None,
+    embedded: bool,
+    host: str,
+    port: int,
+    keys_file: Path | None,
+    everybody: bool,
+    namespace: str,
+    catalogue_file: Path | None,
+    cors_origins: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
+    metrics_port: int | None,
+    log_format: Literal["text", "json"],
+) -> None:
+    """Serve the page for authors, and the HTTP interface for submission systems.
+
+    It enqueues and shows; workers, elsewhere, score. docs/portal-api.md describes the interface, and
+    /v1/openapi.json too. For use over a network put a proxy with TLS in front of it.
+
+    \b
+    xuankan portal --embedded
+    xuankan portal --redis redis://queue:6379 --host 0.0.0.0 --keys keys.toml
+    """  # noqa: D301  # click's mark is a real backspace
+    if ctx.invoked_subcommand is not None:
+        return
+    if embedded and ctx.get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--embedded and --redis exclude each other")
+    if not embedded and url is None:
+        raise click.UsageError("give --redis URL, or --embedded to try it out")
+    if everybody and keys_file is not None:
+        raise click.UsageError("--open and --keys exclude each other: [anonymous] in FILE lets everybody in")
+    if keys_file is None and not everybody and not _is_loopback(host):
+        raise click.UsageError(
+            f"on {host} others can reach it: give --keys FILE (`xuankan portal new-key` makes one), or --open"
+        )
+
+    import asyncio
+
+    from xuankan import tracing
+    from xuankan.catalogue import Catalogue
+    from xuankan.cli.running import served
+    from xuankan.portal.logs import configure as configure_logs
+    from xuankan.portal.serve import serve
+    from xuankan.portal.settings import Settings
+
+    configure_logs(log_format)
+    tracing.configure("xuankan-portal")
+    catalogue = None if catalogue_file is None else Catalogue.load(catalogue_file)
+    worker_options = () if catalogue_file is None else ("--catalogue", str(catalogue_file))
+
+    async def work() -> None:
+        async with served(None if embedded else url, namespace, worker_options) as server_url:
+            settings = Settings(
+                server_url,
+                namespace=namespace,
+                catalogue=catalogue,
+                keys_file=keys_file,
+                cors_origins=cors_origins,
+            )
+            await serve(settings, host, port, metrics_port=metrics_port, trusted_proxies=trusted_proxies)
+
+    asyncio.run(work())
+
+
+@portal.command("new-key")
+@click.argument("name")
+def new_key(name: str) -> None:
+    """Make an API key called NAME, and the lines for the file of --keys.
+
+    The key itself goes to standard error and is kept nowhere; the lines go to standard output.
+
+    \b
+    xuankan portal new-key ojs >> keys.toml
+    """  # noqa: D301  # click's mark is a real backspace
+    from xuankan.portal.keys import new_key as make
+
+    key, lines = make(name)
+    click.echo(f"The key, shown only now: {key}", err=True)
+    click.echo(lines)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,230 @@
+"""What every call goes through: who calls, how often, and the one producer behind all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from xuankan.catalogue import Catalogue
+from xuankan.client import Producer
+from xuankan.connection import Server
+from xuankan.errors import ServerUnavailable
+from xuankan.portal.keys import Caller, KeyRing
+from xuankan.portal.limiter import Counted, Limiter
+from xuankan.portal.metrics import Metrics
+from xuankan.portal.problems import Problem, retry_after, unavailable
+from xuankan.portal.settings import Settings
+from xuankan.portal.stages import Stages
+from xuankan.protocol.connect import backoff_s
+from xuankan.protocol.keys import Keys
+
+_log = logging.getLogger("xuankan.portal")
+
+MAX_JSON_BYTES: Final = 1024 * 1024
+"""100,000 characters, each escaped as JSON may, take 600 KB."""
+_BODY_S: Final = 30.0
+_OVERRUN_BYTES: Final = 32 * 1024 * 1024
+"""Taken off the connection beyond what is read: a caller who is cut off while sending sees no answer."""
+_READY_S: Final = 3.0
+SHORTEST_FREE_KEY: Final = 16
+"""Characters of an idempotency key from somebody without an API key."""
+
+
+class Gateway:
+    """Holds what calls share. Open it for as long as the portal runs.
+
+    Raises:
+        InputError: settings that cannot be used.
+        CatalogueError: the package's catalogue cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.catalogue = settings.catalogue or Catalogue.default()
+        self.metrics = Metrics()
+        self.draining = asyncio.Event()
+        self._tried = asyncio.Event()
+        self.streams = 0
+        self.uploads = 0
+        self.key_ring = KeyRing(settings.keys_file)
+        keys = Keys(settings.namespace)
+        self._server = Server(settings.url, keys, settings.server_timeout_s)
+        self.stages = Stages(self._server, keys)
+        self._limiter = Limiter(self._server, keys)
+        self._producer: Producer | None = None
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        """Reach the server, now or as soon as it is there.
+
+        Raises:
+            ReleaseError: a file of the package cannot be read.
+        """
+        opening = asyncio.create_task(self._open(), name="xuankan-portal-open")
+        try:
+            tried = asyncio.create_task(self._tried.wait())
+            await asyncio.wait((opening, tried), return_when=asyncio.FIRST_COMPLETED)
+            tried.cancel()
+            if opening.done():
+                opening.result()
+            yield
+        finally:
+            self.draining.set()
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            if self._producer is not None:
+                await self._producer.close()
+            await self._server.close()
+
+    @property
+    def producer(self) -> Producer:
+        """The producer that enqueues.
+
+        Raises:
+            Problem: the server has not been reached yet.
+        """
+        if self._producer is None:
+            raise unavailable("the portal has not reached its queue yet: try again in a few seconds")
+        return self._producer
+
+    async def not_ready(self) -> str | None:
+        """Why no traffic should come here, or None if it should."""
+        if self.draining.is_set():
+            return "draining"
+        if self._producer is None:
+            return "the Redis/Valkey server has not been reached yet"
+        try:
+            async with asyncio.timeout(_READY_S):
+                await self._producer.pressure()
+        except (ServerUnavailable, TimeoutError):
+            return "the Redis/Valkey server is away"
+        return None
+
+    async def admit(self, request: Request, counted: Counted | None) -> Caller:
+        """Who calls, if they may, and not too often.
+
+        Raises:
+            Problem: they may not, or not now.
+            ServerUnavailable: the server, which counts calls, was away for too long.
+        """
+        key = _key_of(request)
+        if (caller := self.key_ring.caller(key)) is None:
+            detail = "this API key is not known here" if key else "send `Authorization: Bearer KEY`"
+            raise Problem("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="xuankan"'})
+        request.state.caller = caller.name
+        self.metrics.key_requests.labels(caller.name).inc()
+        if counted is not None:
+            await self.charge(request, caller, counted)
+        return caller
+
+    async def charge(self, request: Request, caller: Caller, counted: Counted, count: float = 1) -> None:
+        """Count a call as so many rankings or looks.
+
+        Raises:
+            Problem: there were too many.
+            ServerUnavailable: the server was away for too long.
+        """
+        address = request.client.host if request.client else ""
+        if (verdict := await self._limiter.take(caller, address, counted, count)) is None:
+            return
+        request.state.headers = verdict.headers()
+        if not verdict.allowed:
+            retry_s = retry_after(verdict.retry_s)
+            allowed = f"{verdict.limit} {verdict.what}s in {verdict.window_s} s are allowed"
+            detail = f"{allowed}: try again in {retry_s} s"
+            raise Problem("rate_limited", detail, headers={"Retry-After": retry_s})
+
+    def request_id(self, caller: Caller, idempotency_key: str | None) -> str:
+        """The id of a new ranking: the caller's alone, and always the same for the same idempotency key.
+
+        Raises:
+            Problem: a key that others would easily come upon too, from somebody without an API key.
+        """
+        if idempotency_key is None:
+            return f"{caller.name}.{uuid.uuid4().hex}"
+        if caller.anonymous and len(idempotency_key) < SHORTEST_FREE_KEY:
+            raise Problem(
+                "unusable",
+                f"without an API key it takes at least {SHORTEST_FREE_KEY} characters, such as a UUID: "
+                "whoever has it can read the ranking",
+                "Idempotency-Key",
+            )
+        text = f"{caller.name}\0{idempotency_key}"
+        return f"{caller.name}.{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+    def owned(self, caller: Caller, request_id: str) -> str:
+        """The id of a ranking, if it is the caller's.
+
+        Raises:
+            Problem: it is not. That somebody else has it is not told.
+        """
+        owner, _, rest = request_id.partition(".")
+        if owner != caller.name or len(rest) != 32 or not rest.isascii() or not rest.isalnum():
+            raise Problem("not_found", "no ranking of yours has this id", "id")
+        return request_id
+
+    async def _open(self) -> None:
+        settings, failures = self.settings, 0
+        while True:
+            producer = Producer(
+                settings.url,
+                namespace=settings.namespace,
+                catalogue=self.catalogue,
+                server_timeout_s=settings.server_timeout_s,
+            )
+            try:
+                self._producer = await producer.__aenter__()
+            except ServerUnavailable as error:
+                failures += 1
+                self._tried.set()
+                _log.warning("not ready: %s", error)
+            else:
+                _log.info("ready: %d journals, catalogue %s", len(self.catalogue), self.catalogue.version)
+                return
+            await asyncio.sleep(backoff_s(failures, random.random()))  # noqa: S311
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The body of a call.
+
+    Raises:
+        Problem: it is larger, or takes too long to arrive.
+    """
+    body, read = bytearray(), 0
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for part in request.stream():
+                read += len(part)
+                if read <= max_bytes:
+                    body += part
+                elif read > max_bytes + _OVERRUN_BYTES:
+                    break
+    except TimeoutError:
+        detail = f"the body did not arrive within {_BODY_S:g} s"
+        raise Problem("body_timeout", detail, headers={"Connection": "close"}) from None
+    if read > max_bytes:
+        detail = f"at most {max_bytes:,} bytes are read"
+        raise Problem("too_large", detail, headers={"Connection": "close"})
+    return bytes(body)
+
+
+async def hung_up(request: Request) -> None:
+    """Return when the caller has closed the connection. Only after the body was read."""
+    with contextlib.suppress(ClientDisconnect):
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+
+def _key_of(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return request.headers.get("x-api-key") or None

@@ -1,0 +1,111 @@
+"""How often somebody may call, counted on the Redis/Valkey server: one limit for all portals together."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, Literal
+
+from redis.asyncio import Redis
+
+from xuankan.connection import Server
+from xuankan.portal.keys import Caller
+from xuankan.protocol.keys import Keys
+from xuankan.protocol.scripts import Script
+
+Counted = Literal["ranking", "look"]
+LOOKS_PER_RANKING: Final = 10
+"""Looks at rankings that are allowed for each ranking that is."""
+
+# The generic cell rate algorithm (ITU-T I.371, the leaky bucket as a meter) keeps one number for each key:
+# when its bucket will be empty again.
+_TAKE: Final = Script("""
+-- KEYS: when the bucket will be empty again, in ms. ARGV: ms for one call, calls at once, cost in calls
+-- Answers whether it is allowed, calls that are left, ms until it would be allowed, ms until all is free.
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + now[2] / 1000
+local each, size, cost = tonumber(ARGV[1]), ARGV[1] * ARGV[2], ARGV[1] * ARGV[3]
+local empty = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now_ms)
+local after = empty + cost
+local over = after - now_ms - size
+if over > 0 then
+  return {0, math.floor((size - empty + now_ms) / each), math.ceil(over), math.ceil(empty - now_ms)}
+end
+redis.call('SET', KEYS[1], string.format('%.3f', after), 'PX', math.ceil(after - now_ms))
+return {1, math.floor((size - after + now_ms) / each), 0, math.ceil(after - now_ms)}
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a call is allowed.
+
+    Attributes:
+        what: what is counted.
+        allowed: whether it was counted.
+        left: calls that are allowed at once from now on.
+        retry_s: until it would be allowed; 0 if it is.
+        reset_s: until as many are left as there can be.
+        limit, window_s: as many calls in as many seconds at most.
+    """
+
+    what: Counted
+    allowed: bool
+    left: int
+    retry_s: float
+    reset_s: float
+    limit: int
+    window_s: int
+
+    def headers(self) -> dict[str, str]:
+        """As draft-ietf-httpapi-ratelimit-headers wants them."""
+        return {
+            "RateLimit-Policy": f'"{self.what}s";q={self.limit};w={self.window_s}',
+            "RateLimit": f'"{self.what}s";r={self.left};t={round(self.reset_s)}',
+        }
+
+
+class Limiter:
+    """Counts calls. What it keeps on the server lives as long as the bucket is not empty."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._prefix = f"{{{keys.namespace}:{keys.shard}}}:rate:"
+
+    async def take(self, caller: Caller, address: str, what: Counted, count: float) -> Verdict | None:
+        """Count so many rankings or looks; None where there is no limit.
+
+        Callers without a key are counted by their address. Looks are counted apart, so that whoever has
+        submitted as much as they may can still see what becomes of it.
+
+        Raises:
+            ServerUnavailable: the server was away for too long.
+        """
+        allowance = caller.allowance
+        if allowance is None:
+            return None
+        more = 1 if what == "ranking" else LOOKS_PER_RANKING
+        each_ms = 60_000 / (allowance.rankings_per_minute * more)
+        size = allowance.burst * more
+        count = min(count, size)  # else it would never be allowed
+        whose = caller.name + (f":{_hidden(address)}" if caller.anonymous else "")
+        key = f"{self._prefix}{what}:{whose}"
+
+        async def ask(redis: Redis) -> list[int]:
+            return await _TAKE(redis, [key], [repr(each_ms), size, repr(count)])
+
+        allowed, left, retry_ms, reset_ms = await self._server.call("count the call", ask)
+        window_s = max(1, round(size * each_ms / 1000))
+        return Verdict(what, bool(allowed), left, retry_ms / 1000, reset_ms / 1000, size, window_s)
+
+
+def _hidden(address: str) -> str:
+    """A name for an address: of IPv6, for its /64, which is one household's or office's."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        network = address
+    else:
+        network = str(ipaddress.ip_network((parsed, 64 if parsed.version == 6 else 32), strict=False))
+    return blake2b(network.encode(), digest_size=12).hexdigest()

@@ -1,0 +1,308 @@
+"""The content of calls and answers: by it calls are checked, and from it the OpenAPI document is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, cast
+
+import msgspec
+from msgspec import Meta, Struct
+
+from xuankan.candidates import Filters
+from xuankan.catalogue import Catalogue, Journal
+from xuankan.manuscript import MAX_CHARACTERS, Manuscript
+from xuankan.portal.problems import Problem
+from xuankan.prepare import Options
+from xuankan.protocol.keys import Lane
+from xuankan.protocol.wire import RankedJournal
+from xuankan.rankings import Ranking
+
+_MAX_CANDIDATES: Final = 1000
+"""As workers score at most."""
+
+_Text = Annotated[str, Meta(max_length=MAX_CHARACTERS)]
+_Word = Annotated[str, Meta(min_length=1, max_length=200)]
+_Language = Annotated[str, Meta(pattern="^[A-Za-z]{2}$", description="An ISO 639-1 code, such as en.")]
+Words = Annotated[list[_Word], Meta(max_length=100)]
+Languages = Annotated[list[_Language], Meta(max_length=100)]
+Price = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+
+class FiltersBody(Struct, forbid_unknown_fields=True):
+    """What a journal must be to be scored. A journal of which the fact is not known does not pass."""
+
+    open_access: Annotated[
+        bool | None, Meta(description="true: gold or diamond only; false: the others only.")
+    ] = None
+    max_apc_usd: Annotated[
+        Price | None, Meta(description="Publishing openly costs at most so many US dollars.")
+    ] = None
+    languages: Annotated[Languages, Meta(description="It publishes in one of these.")] = []
+    publishers: Annotated[Words, Meta(description="Its publisher's name holds one of these.")] = []
+    subjects: Annotated[Words, Meta(description="One of its subjects holds one of these.")] = []
+
+    def filters(self) -> Filters:
+        """The same for a producer.
+
+        Raises:
+            FilterError: a text without a letter or digit.
+        """
+        return Filters(
+            self.open_access,
+            self.max_apc_usd,
+            tuple(self.languages),
+            tuple(self.publishers),
+            tuple(self.subjects),
+        )
+
+
+class RankingRequest(Struct, forbid_unknown_fields=True):
+    """A manuscript, and how to rank journals for it. A title or an abstract is needed, both are better."""
+
+    title: _Text | None = None
+    abstract: _Text | None = None
+    keywords: Annotated[list[_Text], Meta(max_length=100)] | None = None
+    top_k: Annotated[
+        int, Meta(ge=1, le=_MAX_CANDIDATES, description="How many journals to return at most.")
+    ] = 10
+    candidates: Annotated[
+        Annotated[int, Meta(ge=1, le=_MAX_CANDIDATES)] | None,
+        Meta(description="How many journals the model scores, a cheap first stage's best; 100 if not given."),
+    ] = None
+    journals: Annotated[
+        Annotated[list[_Word], Meta(min_length=1, max_length=_MAX_CANDIDATES)] | None,
+        Meta(description="Ids of the journals to score, in place of candidates."),
+    ] = None
+    filters: FiltersBody | None = None
+    lane: Annotated[Lane, Meta(description="bulk lets others go first.")] = "interactive"
+    deadline_s: Annotated[
+        Annotated[float, Meta(ge=0.1, le=604_800)] | None,
+        Meta(description="Seconds after which the ranking is of no use."),
+    ] = None
+
+    @classmethod
+    def decode(cls, body: bytes) -> RankingRequest:
+        """Read a body.
+
+        Raises:
+            msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON.
+            msgspec.ValidationError: it is something else.
+        """
+        values: Any = msgspec.json.decode(body)
+        if isinstance(values, dict):
+            named = cast(dict[str, Any], values)
+            for name in ("top_k", "candidates"):
+                # As PHP and R write whole numbers; JSON Schema counts them as integers too.
+                if isinstance(value := named.get(name), float) and value.is_integer():
+                    named[name] = int(value)
+        return msgspec.convert(cast(Any, values), cls)
+
+    def manuscript(self) -> Manuscript:
+        """The manuscript.
+
+        Raises:
+            ManuscriptError: it cannot be ranked.
+        """
+        return Manuscript.from_mapping(
+            {"title": self.title, "abstract": self.abstract, "keywords": self.keywords}
+        )
+
+    def options(self) -> Options:
+        """How to rank it.
+
+        Raises:
+            FilterError: a text without a letter or digit.
+            Problem: two choices that exclude each other.
+        """
+        if self.journals is not None and self.candidates is not None:
+            raise Problem("unusable", "journals and candidates exclude each other: give one", "candidates")
+        return Options(
+            top_k=self.top_k,
+            candidates=self.journals or self.candidates or 100,
+            filters=None if self.filters is None else self.filters.filters(),
+            lane=self.lane,
+            deadline_s=self.deadline_s,
+            on_full="raise",
+        )
+
+    @property
+    def scored(self) -> int:
+        """How many journals are scored at most."""
+        return len(self.journals) if self.journals is not None else self.candidates or 100
+
+
+class JournalBody(Struct):
+    """A journal. What is not known is null or an empty list, never a guess."""
+
+    id: str
+    title: str
+    publisher: str | None
+    issns: Sequence[str]
+    country: str | None
+    homepage: str | None
+    open_access: Literal["diamond", "gold", "hybrid", "subscription"] | None
+    apc_usd: Annotated[float | None, Meta(description="List price of publishing openly, in US dollars.")]
+    languages: Sequence[str]
+    licence: str | None
+    subjects: Annotated[Sequence[str], Meta(description="What its papers are about, the commonest first.")]
+    sjr: float | None
+    quartile: str | None
+    sources: Annotated[Sequence[str], Meta(description="Where the facts come from.")]
+    examples: Annotated[
+        Sequence[str], Meta(description="Titles of real papers in it, by which the model knows it.")
+    ]
+
+
+class PlaceBody(Struct):
+    """A journal's place in a ranking."""
+
+    rank: Annotated[int, Meta(ge=1)]
+    score: Annotated[float, Meta(ge=0, le=1, description="Its share of all that was scored.")]
+    logit: Annotated[float, Meta(description="What the ranking is sorted by.")]
+    cross_encoder: float
+    first_stage: float
+    journal: JournalBody
+
+
+class TimingsBody(Struct):
+    """Where the time went, in milliseconds; the parts follow each other."""
+
+    queue: float
+    batch: float
+    engine: float
+    rank: float
+    commit: float
+
+
+class RankingBody(Struct):
+    """The journals that fit a manuscript, best first."""
+
+    id: str
+    status: Literal["done"]
+    journals: list[PlaceBody]
+    scored: Annotated[int, Meta(description="How many journals the model scored.")]
+    release: Annotated[str, Meta(description="The model release that scored all of them.")]
+    catalogue: Annotated[str, Meta(description="The version of the catalogue.")]
+    warnings: Annotated[Sequence[str], Meta(description="What may make it worse than it could be.")]
+    timings_ms: TimingsBody
+
+
+class LinksBody(Struct):
+    """Where to look."""
+
+    self: str
+    events: str
+
+
+class PendingBody(Struct):
+    """A ranking that is not there yet."""
+
+    id: str
+    status: Literal["queued", "running"]
+    lane: Lane
+    expected_wait_s: Annotated[
+        float | None, Meta(description="Until a worker begins with it, at most; null if not known.")
+    ]
+    warnings: Sequence[str]
+    links: LinksBody
+
+
+class JournalsBody(Struct):
+    """Journals of the catalogue."""
+
+    total: Annotated[int, Meta(description="How many match, on all pages.")]
+    catalogue: str
+    journals: list[JournalBody]
+
+
+class FacetBody(Struct):
+    """A value that a filter can take, and how many journals have it."""
+
+    value: str
+    journals: int
+
+
+class FacetsBody(Struct):
+    """What filters can ask for, the commonest first."""
+
+    catalogue: str
+    journals: int
+    publishers: list[FacetBody]
+    subjects: list[FacetBody]
+    languages: list[FacetBody]
+    open_access: list[FacetBody]
+
+
+class ServiceBody(Struct):
+    """What this portal is, and whether it takes manuscripts now."""
+
+    version: str
+    catalogue: str
+    journals: int
+    key_required: bool
+    accepting: bool
+    expected_wait_s: float | None
+    message: Annotated[str, Meta(description="Why it takes none; empty if it does.")]
+    extract: Annotated[Sequence[str], Meta(description="Kinds of files that /v1/extract reads.")]
+    max_file_bytes: int
+
+
+class ExtractedBody(Struct):
+    """A manuscript; title or abstract may be empty."""
+
+    title: str
+    abstract: str
+    keywords: Sequence[str]
+
+
+class ExtractionBody(Struct):
+    """What a file holds."""
+
+    format: Literal["bibtex", "ris", "pdf", "docx", "latex", "text"]
+    manuscripts: list[ExtractedBody]
+    left_out: Annotated[int, Meta(description="Entries of a bibliography that are not in manuscripts.")]
+    warnings: Annotated[Sequence[str], Meta(description="What the author should check.")]
+
+
+def journal_body(journal: Journal) -> JournalBody:
+    """A journal of the catalogue."""
+    return JournalBody(**journal.metadata(), examples=journal.examples)
+
+
+def ranking_body(ranking: Ranking, catalogue: Catalogue) -> RankingBody:
+    """A ranking, with what the catalogue quotes of each journal's papers."""
+    spent = ranking.timings
+    return RankingBody(
+        id=ranking.request_id,
+        status="done",
+        journals=[_place(place, catalogue) for place in ranking],
+        scored=ranking.scored,
+        release=ranking.release,
+        catalogue=ranking.catalogue,
+        warnings=ranking.warnings,
+        timings_ms=TimingsBody(
+            spent.queue_ms, spent.batch_ms, spent.engine_ms, spent.rank_ms, spent.commit_ms
+        ),
+    )
+
+
+def _place(place: RankedJournal, catalogue: Catalogue) -> PlaceBody:
+    # Facts are the worker's, whose catalogue is of the same version unless the portal was started anew since.
+    known = catalogue[catalogue.index(place.journal)] if place.journal in catalogue else None
+    facts: Mapping[str, Any] = {name: place.metadata.get(name) for name in _FACTS}
+    return PlaceBody(
+        rank=place.rank,
+        score=place.score,
+        logit=place.logit,
+        cross_encoder=place.cross_encoder,
+        first_stage=place.first_stage,
+        journal=JournalBody(**facts, examples=known.examples if known else ()),
+    )
+
+
+_FACTS: Final = tuple(name for name in JournalBody.__struct_fields__ if name != "examples")
+
+
+def encode(body: object) -> bytes:
+    """As JSON."""
+    return msgspec.json.encode(body)
