@@ -1,0 +1,1 @@
+"""`xuankan doctor`: looks at a deployment and says what to mend."""

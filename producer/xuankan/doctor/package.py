@@ -1,0 +1,110 @@
+"""What this installation brings: the catalogue, the first stage, the tokenizer, the keys that seal."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from xuankan.candidates import FirstStage
+from xuankan.catalogue import Catalogue
+from xuankan.catalogue.check import check
+from xuankan.doctor.findings import Finding, by_state
+from xuankan.errors import InputError, XuankanError
+from xuankan.protocol.sealing import KEYS_VARIABLE, Sealer
+from xuankan.protocol.template import Template
+
+AREA: Final = "package"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What the rest of the checks compares with.
+
+    Attributes:
+        catalogue, template: as producers and workers on this machine use them; None if it cannot be read.
+        sealed: whether requests are encrypted.
+    """
+
+    catalogue: Catalogue | None
+    template: Template | None
+    sealed: bool
+
+
+def examine(catalogue_file: Path | None, environment: Mapping[str, str]) -> tuple[Package, list[Finding]]:
+    """Look at the installation.
+
+    Args:
+        catalogue_file: as producers and workers are given it; None for the package's own.
+        environment: where the keys are.
+    """
+    found = [_installation()]
+    template, one = _template()
+    found.append(one)
+    catalogue, several = _catalogue(catalogue_file, template)
+    sealed, one = _sealing(environment)
+    return Package(catalogue, template, sealed), [*found, *several, one]
+
+
+def _installation() -> Finding:
+    try:
+        ours = version("xuankan")
+    except PackageNotFoundError:
+        ours = "(not installed, run from its source)"
+    return Finding(AREA, "installation", "ok", f"xuankan {ours}, Python {platform.python_version()}")
+
+
+def _template() -> tuple[Template | None, Finding]:
+    try:
+        template = Template.default()
+    except XuankanError as error:
+        return None, Finding(AREA, "tokenizer", "failure", str(error), "install xuankan again")
+    return template, Finding(AREA, "tokenizer", "ok", template.fingerprint)
+
+
+def _catalogue(file: Path | None, template: Template | None) -> tuple[Catalogue | None, list[Finding]]:
+    try:
+        catalogue = Catalogue.default() if file is None else Catalogue.load(file)
+        first = FirstStage.default()
+        fitted = first.for_catalogue(catalogue)
+    except XuankanError as error:
+        remedy = "install xuankan again" if file is None else "make it again: xuankan catalogue import"
+        return None, [Finding(AREA, "catalogue", "failure", str(error), remedy)]
+    known = len(set(first.journals) & set(fitted.journals))
+    fact = f"{len(catalogue):,} journals, version {catalogue.version}"
+    if known < len(catalogue):
+        fact += f"; {len(catalogue) - known:,} of them are judged by their profiles alone"
+    found = [Finding(AREA, "catalogue", "ok", fact)]
+    if file is not None and template is not None:
+        tokenizer = template.tokenizer
+        report = check(
+            catalogue,
+            lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids),
+            template.max_profile_tokens,
+        )
+        if report.findings:
+            first_of = report.findings[0]
+            fact = (
+                f"{len(report.findings):,} entries look wrong, the first: "
+                f"{first_of.journal}, {first_of.field}: {first_of.message}"
+            )
+            remedy = f"xuankan catalogue check --catalogue {file}"
+            found.append(Finding(AREA, "catalogue", "warning", fact, remedy))
+    return catalogue, found
+
+
+def _sealing(environment: Mapping[str, str]) -> tuple[bool, Finding]:
+    try:
+        sealer = Sealer.from_environment(environment)
+    except InputError as error:
+        return False, Finding(AREA, "sealing", "failure", str(error), f"mend {KEYS_VARIABLE}")
+    if not sealer.key_ids:
+        fact = f"off ({KEYS_VARIABLE} is not set): the server's keeper can read manuscripts"
+        return False, Finding(AREA, "sealing", "ok", fact)
+    bad = "failure" if find_spec("cryptography") is None else None
+    fact = f"seals with key {sealer.key_ids[0]}, opens with {len(sealer.key_ids)}"
+    return True, by_state(bad, AREA, "sealing", fact, "pip install 'xuankan[secure]'")

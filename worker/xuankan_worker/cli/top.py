@@ -1,0 +1,41 @@
+"""`xuankan top`: workers, lanes, batches and GPUs, live."""
+
+from __future__ import annotations
+
+import click
+
+from xuankan.cli.options import warn_of_password
+
+
+@click.command()
+@click.option(
+    "--redis",
+    "url",
+    metavar="URL",
+    envvar="XUANKAN_REDIS",
+    callback=warn_of_password,
+    default="redis://127.0.0.1:6379/0",
+    show_default=True,
+    help="The Redis/Valkey server. [env: XUANKAN_REDIS]",
+)
+@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
+@click.option(
+    "--interval-s",
+    type=click.FloatRange(0.2, 60),
+    default=1.0,
+    show_default=True,
+    help="Seconds between looks; workers tell something new every second.",
+)
+def top(url: str, namespace: str, interval_s: float) -> None:
+    """Watch lanes, workers, batches and GPUs until `q` or Ctrl-C.
+
+    It asks the server only, so it runs anywhere and its user needs no more than `worker status`. Into a pipe
+    or a file it writes one picture.
+    """
+    import asyncio
+
+    from xuankan.cli.render import console
+    from xuankan.protocol.keys import Keys
+    from xuankan_worker.top.live import watch
+
+    asyncio.run(watch(url, Keys(namespace), interval_s, console()))
