@@ -15,8 +15,8 @@ test: lint ## Lint, check types and imports, run the tests
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check producer worker tests
-	$(BIN)/ruff format --check producer worker tests
+	$(BIN)/ruff check producer worker tests deploy
+	$(BIN)/ruff format --check producer worker tests deploy
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
 

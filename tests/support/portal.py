@@ -53,8 +53,13 @@ def _preparer() -> Preparer:
 
 def assert_right(ranking: Ranking, of: Manuscript, **options: Any) -> None:
     """The ranking is the one that the model gives, computed here by hand."""
+    assert [place.journal for place in ranking] == ranked_ids(of, **options)
+
+
+def ranked_ids(of: Manuscript, **options: Any) -> list[str]:
+    """The journals that the model gives, computed by hand."""
     asked = _preparer().request(of, Options(**options), request_id="x", reply="x", now_ms=0, server_now_ms=0)
-    assert [place.journal for place in ranking] == [journal for journal, _ in expected(asked)]
+    return [journal for journal, _ in expected(asked)]
 
 
 @contextlib.contextmanager

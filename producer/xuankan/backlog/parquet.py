@@ -1,0 +1,129 @@
+"""Parquet tables, read and written a piece at a time."""
+
+# pyarrow ships no types. This file is the one seam of backlogs, and gives plain values.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xuankan.backlog.rows import Columns, Record
+from xuankan.errors import InputError
+
+_READ_ROWS: Final = 256
+_GROUP_ROWS: Final = 8_192
+"""Rows of a row group that is written: about 25 MB of ten journals each before compression."""
+# System malloc gives memory back; Arrow's own pools keep what a large row group once took.
+pa.set_memory_pool(pa.system_memory_pool())
+
+
+class Parquet:
+    """A Parquet table.
+
+    Raises:
+        InputError: it cannot be read, or has no column of titles or abstracts.
+    """
+
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self._path = path
+        try:
+            with pq.ParquetFile(path) as file:
+                self._rows = [
+                    int(file.metadata.row_group(group).num_rows) for group in range(file.num_row_groups)
+                ]
+                names = cast("list[str]", file.schema_arrow.names)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(str(path), f"cannot be read as a Parquet table: {error}") from error
+        columns.check(names, str(path))
+        self._columns = sorted(columns.find(tuple(names)).values())
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(self._rows)
+
+    def records(self, start: int) -> Iterator[Record]:
+        """The rows from `start` on, from 0.
+
+        Raises:
+            InputError: a row group is damaged.
+        """
+        first, group = 0, 0
+        while group < len(self._rows) and first + self._rows[group] <= start:
+            first += self._rows[group]
+            group += 1
+        place, groups = first, list(range(group, len(self._rows)))
+        try:
+            with pq.ParquetFile(self._path, pre_buffer=False) as file:
+                for batch in file.iter_batches(_READ_ROWS, row_groups=groups, columns=self._columns):
+                    if place + batch.num_rows <= start:
+                        place += batch.num_rows
+                        continue
+                    for row in cast("list[dict[str, Any]]", batch.to_pylist()):
+                        place += 1
+                        if place > start:
+                            yield Record(place, row)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(str(self._path), f"cannot be read after row {place:,}: {error}") from error
+
+
+_TEXTS: Final = pa.list_(pa.string())
+_SCHEMA: Final = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field(
+            "journals",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("rank", pa.int32()),
+                        pa.field("score", pa.float64()),
+                        pa.field("id", pa.string()),
+                        pa.field("title", pa.string()),
+                        pa.field("publisher", pa.string()),
+                        pa.field("issns", _TEXTS),
+                        pa.field("open_access", pa.string()),
+                        pa.field("apc_usd", pa.float64()),
+                        pa.field("subjects", _TEXTS),
+                        pa.field("homepage", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        pa.field("scored", pa.int32()),
+        pa.field("release", pa.string()),
+        pa.field("warnings", _TEXTS),
+    ]
+)
+
+
+def begin() -> bytes:
+    """The head of an Arrow stream of rankings, which can be cut at any piece's end and gone on with."""
+    return cast(bytes, _SCHEMA.serialize().to_pybytes())
+
+
+def piece(rankings: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rankings as a piece of the stream."""
+    return cast(bytes, pa.RecordBatch.from_pylist(list(rankings), schema=_SCHEMA).serialize().to_pybytes())
+
+
+def convert(stream: Path, out: Path) -> None:
+    """Write the stream's rankings as a Parquet table."""
+    with pa.OSFile(str(stream)) as source, pq.ParquetWriter(out, _SCHEMA, compression="zstd") as writer:
+        batches: list[Any] = []
+        rows = 0
+        for batch in pa.ipc.open_stream(source):
+            batches.append(batch)
+            rows += batch.num_rows
+            if rows >= _GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(batches, schema=_SCHEMA))
+                batches, rows = [], 0
+        if batches:
+            writer.write_table(pa.Table.from_batches(batches, schema=_SCHEMA))

@@ -1,0 +1,172 @@
+"""Which files a backlog is, what is in them, and their rows in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from xuankan.backlog.rows import Columns, Record, Row
+from xuankan.errors import InputError
+
+# Suffix -> where its reader is; imported when there is such a file, since the libraries are an extra.
+_READERS: Final = {
+    ".bib": "references:BibTex",
+    ".csv": "lines:Csv",
+    ".jsonl": "lines:JsonLines",
+    ".ndjson": "lines:JsonLines",
+    ".parquet": "parquet:Parquet",
+    ".ris": "references:Ris",
+    ".tsv": "lines:Csv",
+}
+
+
+class Reader(Protocol):
+    """A file of one format."""
+
+    def count(self) -> int:
+        """How many rows there are."""
+        ...
+
+    def records(self, start: int) -> Iterator[Record]:
+        """The rows from `start` on, from 0, in memory that does not grow with the file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file: its name as it was given, its reader, how many rows it has, and the hash of its bytes."""
+
+    name: str
+    reader: Reader
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of `of` ranges of a backlog, as long as each other give or take a row; `index` counts from 0."""
+
+    index: int = 0
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From `K/N`.
+
+        Raises:
+            InputError: not such a text, or K is not from 0 to N - 1.
+        """
+        index, slash, of = text.partition("/")
+        if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
+            raise InputError("shard", f"{text!r}: give K/N with K from 0 to N-1, as 0/16")
+        return cls(int(index), int(of))
+
+    def bounds(self, total: int) -> tuple[int, int]:
+        """The first row and the one after the last, from 0."""
+        return total * self.index // self.of, total * (self.index + 1) // self.of
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Files of manuscripts, one after the other."""
+
+    sources: tuple[Source, ...]
+    columns: Columns
+
+    @classmethod
+    def open(cls, paths: Sequence[Path], columns: Columns | None = None) -> Backlog:
+        """Look through files, and directories of them: by name, with what is in their subdirectories.
+
+        Every file is read once, to count its rows and to recognize it: a gigabyte takes seconds.
+
+        Raises:
+            InputError: a file cannot be read, is of no known format, or there is none; a table without a
+                column of titles or abstracts.
+        """
+        columns = columns or Columns()
+        sources: list[Source] = []
+        for path in _files(paths):
+            try:
+                reader = _reader(path, columns)
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16))
+                sources.append(Source(str(path), reader, reader.count(), digest.hexdigest()))
+            except OSError as error:
+                raise InputError(str(path), f"cannot be read: {error.strerror or error}") from error
+        return cls(tuple(sources), columns)
+
+    @property
+    def total(self) -> int:
+        """Rows of all files."""
+        return sum(source.rows for source in self.sources)
+
+    @property
+    def digest(self) -> str:
+        """Of names and bytes of all files, in their order; directories do not matter."""
+        told = [(Path(source.name).name, source.digest) for source in self.sources]
+        return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        """The rows from `start` on, from 0, to before `stop`.
+
+        Raises:
+            InputError: a file cannot be read any more.
+        """
+        first = 0
+        stop = self.total if stop is None else min(stop, self.total)
+        for source in self.sources:
+            if first >= stop:
+                return
+            skipped = max(0, start - first)
+            if skipped < source.rows:
+                number = first + skipped
+                for record in source.reader.records(skipped):
+                    if number == min(stop, first + source.rows):
+                        break
+                    number += 1
+                    yield self.columns.row(number, source.name, record)
+            first += source.rows
+
+
+def check_apart(paths: Sequence[Path], out: Path) -> None:
+    """Check that writing `out` does not change the backlog.
+
+    Raises:
+        InputError: it is one of the files, or in one of the directories.
+    """
+    made = out.resolve()
+    for path in paths:
+        if path.is_dir() and made.is_relative_to(path.resolve()):
+            raise InputError("out", f"{out} is in the backlog's directory {path}: write it elsewhere")
+        if made == path.resolve():
+            raise InputError("out", f"{out} is the backlog itself: name another file")
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.is_dir():
+            if path.suffix.lower() not in _READERS:
+                raise InputError(str(path), f"its name ends in none of {', '.join(_READERS)}")
+            yield path
+            continue
+        found = [
+            one
+            for one in sorted(path.rglob("*"))
+            if one.suffix.lower() in _READERS
+            and one.is_file()
+            and not any(part.startswith(".") for part in one.relative_to(path).parts)
+        ]
+        if not found:
+            raise InputError(str(path), f"no file in it ends in one of {', '.join(_READERS)}")
+        yield from found
+
+
+def _reader(path: Path, columns: Columns) -> Reader:
+    module, _, name = _READERS[path.suffix.lower()].partition(":")
+    made = getattr(import_module(f"xuankan.backlog.{module}"), name)
+    return cast("Callable[[Path, Columns], Reader]", made)(path, columns)

@@ -1,0 +1,86 @@
+"""How a manuscript is to be ranked: the options that the commands share. Light: imported with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from xuankan import Options
+
+_F = TypeVar("_F", bound=Callable[..., object])
+_COUNT = click.IntRange(1, 10_000)
+
+
+def asking(command: _F) -> _F:
+    """Decorator: the options from `--top-k` to `--subject`; `as_options` reads what they give."""
+    for option in reversed(
+        (
+            click.option(
+                "--top-k", type=_COUNT, default=10, show_default=True, help="Journals of each ranking."
+            ),
+            click.option(
+                "--candidates",
+                type=_COUNT,
+                default=100,
+                show_default=True,
+                help="Journals that the model scores, the best by a cheap first stage.",
+            ),
+            click.option(
+                "--journal", "journals", metavar="ID", multiple=True, help="Score this one; may be repeated."
+            ),
+            click.option("--open-access", is_flag=True, help="Open journals only."),
+            click.option(
+                "--max-apc-usd",
+                type=click.FloatRange(0),
+                metavar="N",
+                help="Publishing openly costs at most N.",
+            ),
+            click.option(
+                "--language",
+                "languages",
+                metavar="L",
+                multiple=True,
+                help="Publishes in it, as `en`; may be repeated.",
+            ),
+            click.option(
+                "--publisher",
+                "publishers",
+                metavar="P",
+                multiple=True,
+                help="Part of its name; may be repeated.",
+            ),
+            click.option(
+                "--subject",
+                "subjects",
+                metavar="S",
+                multiple=True,
+                help="Part of a subject; may be repeated.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def as_options(asked: dict[str, Any]) -> Options:
+    """What the options of `asking` gave.
+
+    Raises:
+        FilterError: a filter that makes no sense.
+    """
+    from xuankan import Filters, Options
+
+    return Options(
+        top_k=asked["top_k"],
+        candidates=list(asked["journals"]) or asked["candidates"],
+        filters=Filters(
+            asked["open_access"] or None,
+            asked["max_apc_usd"],
+            asked["languages"],
+            asked["publishers"],
+            asked["subjects"],
+        ),
+    )

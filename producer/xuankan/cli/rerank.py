@@ -1,0 +1,170 @@
+"""`xuankan rerank`: rank a whole backlog of manuscripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xuankan.cli.asking import as_options, asking
+from xuankan.cli.options import warn_of_password
+
+if TYPE_CHECKING:
+    from xuankan import Options
+    from xuankan.backlog.rerank import Report
+    from xuankan.backlog.sources import Backlog, Shard
+
+_SERVER_TIMEOUT_S = 300.0
+
+
+@click.command()
+@click.argument(
+    "backlog", nargs=-1, required=True, metavar="BACKLOG...", type=click.Path(exists=True, path_type=Path)
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the rankings go: .jsonl, .csv or .parquet.",
+)
+@click.option(
+    "--column",
+    "columns",
+    metavar="FIELD=NAME",
+    multiple=True,
+    help="A column's name, as title=Titel; id, title, abstract or keywords. Usual names are known.",
+)
+@click.option(
+    "--shard", metavar="K/N", default="0/1", help="Rank the K-th of N ranges, from 0, as one of N processes."
+)
+@click.option("--restart", is_flag=True, help="Begin anew, and replace FILE, instead of going on.")
+@click.option(
+    "--in-flight",
+    type=click.IntRange(1, 10_000),
+    default=128,
+    show_default=True,
+    help="Manuscripts on the queue at a time: a few seconds of work for all workers.",
+)
+@asking
+@click.option(
+    "--redis",
+    "url",
+    metavar="URL",
+    envvar="XUANKAN_REDIS",
+    callback=warn_of_password,
+    help="Ask the workers of this Redis/Valkey server; without one, a private server and worker are started. "
+    "[env: XUANKAN_REDIS]",
+)
+@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
+@click.option(
+    "--catalogue",
+    "catalogue_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The workers' catalogue. Default: the one in the package.",
+)
+def rerank(
+    backlog: tuple[Path, ...],
+    out: Path,
+    columns: tuple[str, ...],
+    shard: str,
+    restart: bool,
+    in_flight: int,
+    url: str | None,
+    namespace: str,
+    catalogue_file: Path | None,
+    **asked: Any,
+) -> None:
+    """Rank a whole backlog: files of manuscripts in, a file of rankings out, in the same order.
+
+    BACKLOG is .jsonl, .csv, .tsv, .parquet, .bib or .ris files, or directories of them. A row has a title, an
+    abstract or both, and may have keywords and an id.
+
+    A stopped or killed job goes on where it was when the same command is run again; one that is done stays
+    done. Rows without a ranking go to FILE.bad.jsonl with the reason, which can be repaired and given as a
+    backlog itself. FILE.job.json says how far the job is, and in the end what it did.
+
+    \b
+    xuankan rerank submissions.csv --out ranked.csv --redis redis://queue.example.org
+    xuankan rerank library/ --out ranked.parquet --open-access --max-apc-usd 2000
+    xuankan rerank all.parquet --out part-3.jsonl --shard 3/16     # on each of 16 machines, K = 0 to 15
+    """  # noqa: D301  # click's mark is a real backspace
+    from xuankan.backlog.rows import Columns
+    from xuankan.backlog.sources import Backlog, Shard, check_apart
+    from xuankan.backlog.writers import open_writer
+    from xuankan.cli.running import run
+
+    open_writer(out)
+    check_apart(backlog, out)
+    options = as_options(asked)
+    range_ = Shard.parse(shard)
+    rows = Backlog.open(backlog, Columns.parse(columns))
+    run(_rerank(rows, out, options, range_, in_flight, restart, url, namespace, catalogue_file))
+
+
+async def _rerank(
+    backlog: Backlog,
+    out: Path,
+    options: Options,
+    shard: Shard,
+    in_flight: int,
+    restart: bool,
+    url: str | None,
+    namespace: str,
+    catalogue_file: Path | None,
+) -> None:
+    import asyncio
+
+    from xuankan import Catalogue, Producer
+    from xuankan.backlog.rerank import rerank as rank_all
+    from xuankan.backlog.results import Results
+    from xuankan.cli.running import served
+    from xuankan.cli.watched import Watched
+    from xuankan.errors import ServerUnavailable, XuankanError
+
+    catalogue = None if catalogue_file is None else Catalogue.load(catalogue_file)
+    worker_options = () if catalogue_file is None else ("--catalogue", str(catalogue_file))
+    with Watched() as watched:
+        try:
+            async with (
+                served(url, namespace, worker_options) as server_url,
+                Producer(
+                    server_url, namespace=namespace, catalogue=catalogue, server_timeout_s=_SERVER_TIMEOUT_S
+                ) as producer,
+                Results(server_url, namespace) as results,
+            ):
+                report = await rank_all(
+                    producer,
+                    results,
+                    backlog,
+                    out,
+                    options,
+                    shard=shard,
+                    in_flight=in_flight,
+                    restart=restart,
+                    watch=watched.show,
+                )
+        except (asyncio.CancelledError, XuankanError) as error:
+            watched.stop()
+            if watched.began:
+                passing = isinstance(error, asyncio.CancelledError | ServerUnavailable)
+                goes_on = "; the same command goes on from there" if passing else ""
+                click.echo(f"stopped after {watched.rows:,} of {watched.total:,} rows{goes_on}", err=True)
+            raise
+    click.echo(_summary(report, out), err=True)
+
+
+def _summary(report: Report, out: Path) -> str:
+    done = report.progress
+    if report.was_done:
+        return f"{out} was done before: {done.ranked:,} rankings, {done.bad:,} rows without one"
+    pace = f", {done.rows / done.seconds:,.1f} a second" if done.seconds else ""
+    said = f"{out}: {done.ranked:,} rankings in {done.seconds:,.1f} s{pace}"
+    if len(done.releases) > 1:
+        said += f"\nthey are of {len(done.releases)} releases, because the workers changed meanwhile: "
+        said += ", ".join(f"{release} {count:,}" for release, count in done.releases.items())
+    if done.bad:
+        said += f"\n{report.bad_path}: {done.bad:,} rows without a ranking, each with the reason"
+    return said
