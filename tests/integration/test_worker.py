@@ -242,8 +242,11 @@ async def test_metrics_and_probes(server_url: str, queue: Queue) -> None:
         assert status == 200
         lines = set(text.splitlines())
         assert 'xuankan_requests_received_total{lane="interactive"} 3.0' in lines
-        assert 'xuankan_results_total{code="",status="ok"} 1.0' in lines
-        assert 'xuankan_results_total{code="catalogue_mismatch",status="invalid"} 1.0' in lines
+        assert 'xuankan_requests_ended_total{code="",lane="interactive",status="ok"} 1.0' in lines
+        mismatched = (
+            'xuankan_requests_ended_total{code="catalogue_mismatch",lane="interactive",status="invalid"}'
+        )
+        assert f"{mismatched} 1.0" in lines
         assert 'xuankan_dead_entries_total{code="undecodable"} 1.0' in lines
         assert "xuankan_rows_total 40.0" in lines
         assert "xuankan_requests_in_flight 0.0" in lines

@@ -206,6 +206,11 @@ class FakeCuda:
     def _cudaEventSynchronize(self, event: int) -> None:
         assert self._things[event][0].wait(20)
 
+    def _cudaEventElapsedTime(self, start: int, end: int) -> float:
+        assert self._things[start][0].is_set()
+        assert self._things[end][0].is_set()
+        return 0.25
+
     def _cudaEventDestroy(self, event: int) -> None:
         self._drop(event)
 

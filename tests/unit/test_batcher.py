@@ -227,3 +227,16 @@ def test_dropping_what_never_came_or_has_gone_is_harmless() -> None:
     drain(batcher)
     assert batcher.drop(ask) == 0
     assert batcher.take() is None
+
+
+def test_a_batch_says_why_it_is_no_larger() -> None:
+    batcher: Batcher[Ask] = Batcher(LIMITS)
+    queue(batcher, Ask("bulk", [100] * 40))
+    batches = drain(batcher, idle=2)
+    # A whole one; then 24 rows are for two contexts, 12 for two of the next two, and so on.
+    assert [(batch.rows, batch.reason) for batch in batches[:2]] == [(16, "full"), (12, "shared")]
+    assert batches[-1].reason == "drained"
+    queue(batcher, Ask("bulk", [100] * 3 + [250]))
+    longest, rest = drain(batcher)
+    assert (longest.rows, longest.reason) == (1, "drained")  # the others are too short to fill it up
+    assert (rest.rows, rest.reason) == (3, "drained")

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from xuankan.protocol.keys import LANES, Lane
 
 T = TypeVar("T")
+Reason = Literal["full", "shared", "drained", "retry"]
+"""Why a batch is no larger: it holds all that its bucket allows; less, so that contexts end together or no
+place is empty; all that waits and fits; or what failed before and is tried again."""
 _OVERHEAD_TOKENS = 400
 """What a batch costs beside its tokens, in tokens. Of a BERT-base on an H100: 16 x 128 takes 1.12 ms,
 16 x 256 takes 2.04 ms."""
@@ -80,6 +83,7 @@ class Batch(Generic[T]):
         slices: the rows, in order.
         rows: how many there are.
         padded_rows: rows that the engine runs for them.
+        reason: why it was not made larger.
         attempts: how often they failed to run.
         failed_in: the context in which they failed last.
     """
@@ -88,6 +92,7 @@ class Batch(Generic[T]):
     slices: tuple[Slice[T], ...]
     rows: int
     padded_rows: int
+    reason: Reason = "full"
     attempts: int = 0
     failed_in: int | None = None
 
@@ -204,7 +209,9 @@ class Batcher(Generic[T]):
                 taken += self._fill(slices, other, source, room - taken, enough)
                 if taken == room:
                     break
-        return Batch(padded, tuple(slices), taken, self._limits.padded_rows(padded, taken))
+        whole, left = self._counts[bucket][-1], any(self._rows.values())
+        reason = "full" if taken == whole else "shared" if taken == room and left else "drained"
+        return Batch(padded, tuple(slices), taken, self._limits.padded_rows(padded, taken), reason)
 
     def _turn(self) -> Lane | None:
         """The lane that leads the next batch."""

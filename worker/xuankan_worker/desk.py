@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from xuankan.errors import DeviceLost, EngineError
 from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.wire import Failure, Result, Status, Timings
+from xuankan_worker import tracing
 from xuankan_worker.admission import Admission, too_late
 from xuankan_worker.batcher import BatchLimits
 from xuankan_worker.commit import Committer
@@ -149,6 +150,7 @@ class Desk:
             self._give_up(job, "expired", too_late(job.request, now_ms))
         now_s = time.monotonic()
         while self.pool.free and (taken := self._scheduler.next(self.pool.loads(now_s))) is not None:
+            self._metrics.batches.dispatched(taken[1].reason)
             self.pool.submit(*taken)
         self._look()
 
@@ -159,6 +161,7 @@ class Desk:
         done: list[Job] = []
         broken: list[tuple[Job, str]] = []
         metrics.batches.spent(run.engine_cpu_s)
+        metrics.batches.assembled(run.assembly_s)
         if run.scores is not None:
             done, unscored = self._scheduler.scored(run.batch, run.scores, run.started_s, run.ended_s)
             broken = [(job, "the model gave a score that is not a finite number") for job in unscored]
@@ -212,8 +215,7 @@ class Desk:
             warnings=request.warnings,
             traceparent=request.traceparent,
         )
-        seconds = max(0.0, ready_ms - job.entry.received_ms) / 1000
-        self._metrics.request_seconds[job.entry.key.lane].observe(seconds)
+        self._metrics.ranked(job.entry, request, result)
         self._end(Outcome(job.entry, result, request.reply))
 
     def _give_up(self, job: Job, status: Status, failure: Failure) -> None:
@@ -232,18 +234,11 @@ class Desk:
         self.committer.put(outcome)
 
     def _on_committed(self, outcome: Outcome, written: bool | None, seconds: float) -> None:
-        metrics, result, burial = self._metrics, outcome.result, outcome.burial
         self.held.pop(outcome.entry.key, None)
-        metrics.commit_seconds.observe(seconds)
+        self._metrics.committed(outcome, written, seconds)
         if written:
             self.requests_done += 1
-            if result is not None:
-                code = result.failure.code if result.failure is not None else ""
-                metrics.results.labels(result.status, code).inc()
-            if burial is not None:
-                metrics.buried.labels(burial.code).inc()
-        elif written is not None:
-            metrics.duplicates.inc()
+            tracing.record(outcome, seconds)
         self._look()
 
     def _look(self) -> None:

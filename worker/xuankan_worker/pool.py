@@ -33,6 +33,7 @@ class Run:
         scores: float32 [rows], None if it failed.
         error: why it failed.
         real_tokens: tokens of the batch without padding.
+        assembly_s: time of putting its rows together.
         engine_cpu_s: processor time of the slot's thread in the engine; threads of the engine's own, if it
             has any, are not in it.
         started_s, ended_s: monotonic times around the slot's work, assembling the batch included.
@@ -43,6 +44,7 @@ class Run:
     scores: NDArray[np.float32] | None
     error: Exception | None
     real_tokens: int
+    assembly_s: float
     engine_cpu_s: float
     started_s: float
     ended_s: float
@@ -191,7 +193,9 @@ class Pool:
             slot.close()
 
     def _run(self, slot: Slot, batch: Batch[Job], context: int) -> Run:
-        started_s, before_cpu_s, real_tokens = time.monotonic(), time.thread_time(), 0
+        started_s, before_cpu_s, real_tokens, assembly_s = time.monotonic(), time.thread_time(), 0, 0.0
+        scores: NDArray[np.float32] | None = None
+        failure: Exception | None = None
         try:
             segments = [
                 Segment(part.request.request.tokens, part.request.request.candidates.take(part.rows))
@@ -199,15 +203,18 @@ class Pool:
             ]
             tokens = self._profiles.assemble(batch.bucket, segments)
             real_tokens = int(tokens.lengths.sum())
-            before_cpu_s = time.thread_time()
+            assembly_s, before_cpu_s = time.monotonic() - started_s, time.thread_time()
             scores = slot.score(tokens)
-            engine_cpu_s = time.thread_time() - before_cpu_s
-            if scores.shape != (batch.rows,):
-                raise EngineError(f"{batch.rows} rows gave scores of shape {scores.shape}")
-            return Run(batch, context, scores, None, real_tokens, engine_cpu_s, started_s, time.monotonic())
         except Exception as error:  # whatever an engine raises fails this batch, never the thread
-            engine_cpu_s = time.thread_time() - before_cpu_s
-            return Run(batch, context, None, error, real_tokens, engine_cpu_s, started_s, time.monotonic())
+            failure = error
+        engine_cpu_s = time.thread_time() - before_cpu_s
+        if scores is not None and scores.shape != (batch.rows,):
+            failure = EngineError(f"{batch.rows} rows gave scores of shape {scores.shape}")
+            scores = None
+        return Run(
+            *(batch, context, scores, failure),
+            *(real_tokens, assembly_s, engine_cpu_s, started_s, time.monotonic()),
+        )
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:

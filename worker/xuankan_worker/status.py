@@ -3,13 +3,66 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from redis import exceptions
 
 from xuankan.protocol.keys import GROUP, LANES, Keys, Lane
 from xuankan_worker.server import Server
+
+_SMOOTHED_OVER_S: Final = 10.0
+_SHORTEST_S: Final = 0.5
+
+
+class Speed:
+    """How fast a worker is, and how fast it is while it has enough to do. Pure: times come in."""
+
+    def __init__(self, now_s: float) -> None:
+        self._since_s = now_s
+        self._rows = 0
+        self._had_waiting = False
+        self.rows_per_s = 0.0
+        self.capacity_rows_per_s = 0.0
+
+    def look(self, now_s: float, rows_done: int, waiting_rows: int) -> None:
+        """Take note of the rows done since the start, and of those that wait."""
+        seconds = now_s - self._since_s
+        if seconds < _SHORTEST_S:
+            return
+        fresh, weight = (rows_done - self._rows) / seconds, min(1.0, seconds / _SMOOTHED_OVER_S)
+        self.rows_per_s += (fresh - self.rows_per_s) * weight
+        if self._had_waiting and waiting_rows:
+            known = self.capacity_rows_per_s
+            self.capacity_rows_per_s = known + (fresh - known) * weight if known else fresh
+        elif self.capacity_rows_per_s:
+            self.capacity_rows_per_s = max(self.capacity_rows_per_s, self.rows_per_s)
+        self._since_s, self._rows, self._had_waiting = now_s, rows_done, waiting_rows > 0
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLoad:
+    """A GPU at one moment. None: this GPU or this driver does not tell.
+
+    Attributes:
+        index: the driver's number for it.
+        name: what it is.
+        busy: share of the driver's last sampling period, up to a second, in which some kernel ran; 0 to 1.
+        used_bytes, memory_bytes: in use by whomever, and in all.
+        watts: electric power that it draws.
+        celsius: its temperature.
+        clock_hz: of its multiprocessors; a GPU at its power limit lowers it.
+    """
+
+    index: int
+    name: str
+    busy: float | None
+    used_bytes: int
+    memory_bytes: int
+    watts: float | None
+    celsius: float | None
+    clock_hz: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +81,11 @@ class WorkerStatus:
         waiting_rows: rows read that no batch has taken yet.
         requests_done, rows_done: since its start.
         rows_per_s: smoothed over about ten seconds.
+        capacity_rows_per_s: the same while rows waited, which is what producers foresee waits by; 0 until
+            that was so for half a second.
+        batches_done, tokens_done, padding_tokens: since its start; a batch runs both kinds of tokens.
+        busy_contexts: contexts that have a batch at this moment.
+        gpu: None on the CPU, and where the driver cannot be asked.
     """
 
     name: str
@@ -48,6 +106,12 @@ class WorkerStatus:
     requests_done: int
     rows_done: int
     rows_per_s: float
+    capacity_rows_per_s: float = 0.0
+    batches_done: int = 0
+    tokens_done: int = 0
+    padding_tokens: int = 0
+    busy_contexts: int = 0
+    gpu: GpuLoad | None = None
 
     def to_json(self) -> str:
         """As the server keeps it."""
@@ -56,12 +120,19 @@ class WorkerStatus:
     @classmethod
     def from_json(cls, text: bytes) -> WorkerStatus | None:
         """Read what another worker wrote; None if it is of another version and lacks something."""
-        known = {field.name for field in fields(cls)}
         try:
-            values = {name: value for name, value in json.loads(text).items() if name in known}
+            values = _known(cls, json.loads(text))
+            if values.get("gpu") is not None:
+                values["gpu"] = GpuLoad(**_known(GpuLoad, values["gpu"]))
             return cls(**values)
         except (ValueError, TypeError, AttributeError):
             return None
+
+
+def _known(kind: type[WorkerStatus | GpuLoad], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the values this version knows."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)

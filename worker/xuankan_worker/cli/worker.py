@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from xuankan.cli.options import warn_of_password
+
 if TYPE_CHECKING:
     from xuankan_worker.config import WorkerConfig
     from xuankan_worker.engines import EngineKind
@@ -19,6 +21,7 @@ _REDIS = click.option(
     "url",
     metavar="URL",
     envvar="XUANKAN_REDIS",
+    callback=warn_of_password,
     default="redis://127.0.0.1:6379/0",
     show_default=True,
     help="The Redis/Valkey server: redis://, rediss:// (TLS) or unix://. [env: XUANKAN_REDIS]",
@@ -126,6 +129,7 @@ def run(
 
     from xuankan.errors import XuankanError
     from xuankan.protocol.keys import Keys
+    from xuankan.tracing import configure as configure_tracing
     from xuankan_worker.config import WorkerConfig
     from xuankan_worker.logs import configure
     from xuankan_worker.names import claim_name
@@ -133,6 +137,7 @@ def run(
 
     configure(log_format, log_level)
     try:
+        configure_tracing("xuankan-worker")
         config = WorkerConfig(
             url=url,
             name=name or claim_name(),
@@ -168,9 +173,10 @@ def status(url: str, namespace: str, as_json: bool) -> None:
     from xuankan_worker.status import read_status
 
     async def look() -> ShardStatus:
-        server = Server(url)
+        keys = Keys(namespace)
+        server = Server(url, keys)
         try:
-            return await read_status(server, Keys(namespace))
+            return await read_status(server, keys)
         finally:
             await server.close()
 

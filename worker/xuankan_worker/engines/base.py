@@ -6,7 +6,7 @@ ONNX Runtime and TensorRT stand behind it, and so can a test's own engine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,4 +110,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model; every slot is closed before. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """An engine whose batches are copied to a device and back, and that measures it."""
+
+    @property
+    def copy_s(self) -> float:
+        """What the copies of all slots have taken on the device since the engine was loaded."""
         ...

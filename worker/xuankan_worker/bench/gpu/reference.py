@@ -20,7 +20,7 @@ _BATCH = 64
 def measure(job: Job, emit: Emit) -> None:
     """Compare the scores that the raw engine loop left behind, fused and not, ranking by ranking."""
     rows = Rows.load(job)
-    ours: NDArray[np.float32] = np.load(job.scores)
+    ours: NDArray[np.float32] = np.load(job.scores, allow_pickle=False)
     torch: Any = import_module("torch")
     transformers: Any = import_module("transformers")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(job.checkpoint)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import ctypes
 import importlib
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -198,11 +198,11 @@ class Stream:
 
 
 class Event:
-    """A point in a stream that a thread can wait for."""
+    """A point in a stream that a thread can wait for; a timed one knows when it was reached."""
 
-    def __init__(self, cuda: Cuda) -> None:
+    def __init__(self, cuda: Cuda, *, timed: bool = False) -> None:
         self._cuda = cuda
-        flags = cuda.constant("cudaEventDisableTiming")
+        flags = 0 if timed else cuda.constant("cudaEventDisableTiming")
         if BLOCKING_WAIT:
             flags |= cuda.constant("cudaEventBlockingSync")
         self._handle: Any = cuda.call("cudaEventCreateWithFlags", flags)
@@ -224,6 +224,14 @@ class Event:
         """
         self._or_lose("cudaEventSynchronize", self._handle)
 
+    def since_s(self, earlier: Event) -> float:
+        """Time from another timed event to this one; both happened.
+
+        Raises:
+            EngineError: they did not.
+        """
+        return float(self._cuda.call("cudaEventElapsedTime", earlier._handle, self._handle)) / 1000
+
     def close(self) -> None:
         """Give the event back; idempotent."""
         if self._open:
@@ -237,6 +245,42 @@ class Event:
             raise
         except EngineError as error:
             raise self._cuda.lose(str(error)) from error
+
+
+class CopyTimer:
+    """Measures, on the device, how long the copies of a batch take: to it, and back."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._marks: list[Event] = []
+        with ExitStack() as owned:
+            for _ in range(4):
+                mark = Event(cuda, timed=True)
+                owned.callback(mark.close)
+                self._marks.append(mark)
+            self._owned = owned.pop_all()
+
+    @contextmanager
+    def to_device(self, stream: Stream) -> Generator[None]:
+        """Measure what the block enqueues."""
+        self._marks[0].record(stream)
+        yield
+        self._marks[1].record(stream)
+
+    @contextmanager
+    def to_host(self, stream: Stream) -> Generator[None]:
+        """Measure what the block enqueues."""
+        self._marks[2].record(stream)
+        yield
+        self._marks[3].record(stream)
+
+    def seconds(self) -> float:
+        """Both copies of the last batch, which is done."""
+        before, sent, scored, back = self._marks
+        return sent.since_s(before) + back.since_s(scored)
+
+    def close(self) -> None:
+        """Give everything back; idempotent."""
+        self._owned.close()
 
 
 class Graph:

@@ -76,6 +76,7 @@ class TensorRTEngine:
         self._warming = threading.Lock()
         self._warm: bool | EngineError = False
         self._closed = False
+        self._slots: list[TensorRTSlot] = []
         with ExitStack() as opened:
             opened.callback(program.close)
             self._lanes: list[Lane] = []
@@ -89,6 +90,11 @@ class TensorRTEngine:
     def info(self) -> EngineInfo:
         """Constant after loading."""
         return self._info
+
+    @property
+    def copy_s(self) -> float:
+        """See `engines.base.Copies`."""
+        return sum(slot.copy_s for slot in self._slots)
 
     def open_slot(self, index: int) -> TensorRTSlot:
         """Open slot `index`. The first call warms every shape of every lane, which takes seconds.
@@ -111,8 +117,10 @@ class TensorRTEngine:
                     self._warm = error
                     raise
                 self._warm = True
-        self._cuda.bind()
-        return self._slot(self._lanes[index % self._info.contexts])
+            self._cuda.bind()
+            slot = self._slot(self._lanes[index % self._info.contexts])
+            self._slots.append(slot)
+            return slot
 
     def close(self) -> None:
         """Free the model; every slot is closed before. Idempotent, and never fails."""

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
 from xuankan.errors import DeviceLost, EngineError
-from xuankan_worker.engines.tensorrt.cuda import Cuda, DeviceBlock, Event, Graph, Stream
+from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, DeviceBlock, Event, Graph, Stream
 from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles, offsets
 from xuankan_worker.engines.tensorrt.messages import failure
 from xuankan_worker.logs import fields
@@ -112,7 +112,14 @@ class Lane:
         return True
 
     def submit(
-        self, profile: PlanProfile, rows: int, tokens: int, inputs: int, scores: int, done: Event
+        self,
+        profile: PlanProfile,
+        rows: int,
+        tokens: int,
+        inputs: int,
+        scores: int,
+        done: Event,
+        copies: CopyTimer,
     ) -> None:
         """Enqueue a batch: its copy to the device, its run, and the copy of its scores back.
 
@@ -123,6 +130,7 @@ class Lane:
             inputs: address of the batch in pinned memory, left alone until `done` happened.
             scores: address of pinned memory for the scores, left alone until `done` happened.
             done: happens when the scores are there, or after an error when nothing runs any more.
+            copies: measures the copies.
 
         Raises:
             DeviceLost: nothing runs on the device any more.
@@ -133,7 +141,8 @@ class Lane:
                 raise EngineError("the engine is closed")
             stream = self._stream
             try:
-                stream.copy_to_device(self._inputs.address, inputs, offsets(rows, tokens).end)
+                with copies.to_device(stream):
+                    stream.copy_to_device(self._inputs.address, inputs, offsets(rows, tokens).end)
                 if (graph := self._graphs.get(profile.number)) is not None:
                     graph.launch(stream)
                 else:
@@ -141,7 +150,8 @@ class Lane:
                     if not profile.static:
                         self._shape(context, rows, tokens)
                     self._execute(context)
-                stream.copy_to_host(scores, self._scores.address, 4 * rows)
+                with copies.to_host(stream):
+                    stream.copy_to_host(scores, self._scores.address, 4 * rows)
             finally:
                 done.record(stream)
 

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from xuankan.errors import DeviceLost, EngineError
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
 from xuankan_worker.engines.checks import check_batch
-from xuankan_worker.engines.tensorrt.cuda import Cuda, Event, PinnedBlock
+from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, Event, PinnedBlock
 from xuankan_worker.engines.tensorrt.lane import Lane
 from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles, fill
 
 
 class TensorRTSlot:
     """Runs one batch after the other in a lane; made by `TensorRTEngine.open_slot`.
+
+    Attributes:
+        copy_s: what copies to the device and back have taken since the slot was made.
 
     Raises:
         EngineError: there is no memory for it.
@@ -29,6 +32,7 @@ class TensorRTSlot:
         self._info = info
         self._profiles = profiles
         self._closed = False
+        self.copy_s = 0.0
         with ExitStack() as owned:
             self._inputs = PinnedBlock(cuda, layout.input_bytes)
             owned.callback(self._inputs.close)
@@ -36,6 +40,8 @@ class TensorRTSlot:
             owned.callback(self._scores.close)
             self._done = Event(cuda)
             owned.callback(self._done.close)
+            self._copies = CopyTimer(cuda)
+            owned.callback(self._copies.close)
             self._owned = owned.pop_all()
 
     def score(self, batch: TokenBatch) -> NDArray[np.float32]:
@@ -62,13 +68,15 @@ class TensorRTSlot:
             rows, tokens = used, int(batch.lengths.max())
         fill(self._inputs.view(), batch, rows, tokens)
         try:
-            self._lane.submit(profile, rows, tokens, self._inputs.address, self._scores.address, self._done)
+            memory = (self._inputs.address, self._scores.address)
+            self._lane.submit(profile, rows, tokens, *memory, self._done, self._copies)
         except DeviceLost:
             raise
         except EngineError:
             self._done.wait()  # what was enqueued before the failure still reads this slot's memory
             raise
         self._done.wait()
+        self.copy_s += self._copies.seconds()
         scores = self._scores.view()[: 4 * used].view(np.float32).copy()
         if not (finite := np.isfinite(scores)).all():
             raise EngineError(f"row {np.argmin(finite)}: the model gave no finite score")

@@ -1,0 +1,62 @@
+"""`xuankan exporter`: the queue, for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from xuankan.cli.options import warn_of_password
+
+
+@click.command()
+@click.option(
+    "--redis",
+    "url",
+    metavar="URL",
+    envvar="XUANKAN_REDIS",
+    callback=warn_of_password,
+    default="redis://127.0.0.1:6379/0",
+    show_default=True,
+    help="The Redis/Valkey server. [env: XUANKAN_REDIS]",
+)
+@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="Prefix of every key.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=9108, show_default=True, help="0: any free one."
+)
+@click.option(
+    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="0.0.0.0 in a container."
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def exporter(url: str, namespace: str, port: int, host: str, log_format: Literal["text", "json"]) -> None:
+    """Serve what belongs to the queue and to no single worker as /metrics, until stopped.
+
+    Requests that wait, their age, the seconds of work in them, live workers, dead letters, the server's
+    memory: also while no worker is alive, which is when it matters. One for each deployment. The operator's
+    user of deploy/redis suffices.
+    """
+    import asyncio
+    import logging
+    import signal
+
+    from xuankan.errors import XuankanError
+    from xuankan.protocol.keys import Keys
+    from xuankan_worker.exporter import Exporter
+    from xuankan_worker.logs import configure, fields
+
+    async def serve() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        serving = Exporter(url, Keys(namespace))
+        await serving.start(host, port)
+        logging.getLogger(__name__).info("exporter ready", extra=fields(host=host, port=serving.port))
+        await stopped.wait()
+        await serving.stop()
+
+    configure(log_format, "info")
+    try:
+        asyncio.run(serve())
+    except (XuankanError, OSError) as error:
+        raise click.ClickException(str(error)) from error
