@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xuankan.errors import XuankanError
     from xuankan.manuscript import Manuscript
     from xuankan.prepare import Options
+    from xuankan.pressure import Limits, Pressure
     from xuankan.protocol.wire import RankedJournal
     from xuankan.rankings import Ranking, RankingTimings
     from xuankan.sync import SyncProducer
@@ -31,9 +32,11 @@ __all__ = [
     "EmbeddedWorker",
     "Filters",
     "Journal",
+    "Limits",
     "Manuscript",
     "Options",
     "Outcome",
+    "Pressure",
     "Producer",
     "RankedJournal",
     "Ranking",
@@ -49,9 +52,11 @@ _HOMES = {
     "EmbeddedWorker": "embedded",
     "Filters": "candidates",
     "Journal": "catalogue",
+    "Limits": "pressure",
     "Manuscript": "manuscript",
     "Options": "prepare",
     "Outcome": "bulk",
+    "Pressure": "pressure",
     "Producer": "client",
     "RankedJournal": "protocol.wire",
     "Ranking": "rankings",
