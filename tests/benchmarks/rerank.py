@@ -1,6 +1,6 @@
 """What `xuankan rerank` costs beside the queue itself, and how much memory it takes.
 
-    python tests/benchmarks/rerank.py --manuscripts 100000
+    python -m tests.benchmarks.rerank --manuscripts 100000
 
 A worker whose engine takes no time serves all of it, so the producer bounds the pace: the hardest case for
 whatever it does beside. First, in one process and in turns, the same manuscripts go through
@@ -182,7 +182,7 @@ def main(ctx: click.Context, count: int, per_round: int, rounds: int, candidates
         directory = Path(name)
         server = ValkeyProcess(directory)
         server.start()
-        worker = subprocess.Popen([sys.executable, __file__, "worker", server.url])
+        worker = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.rerank", "worker", server.url])
         try:
             if rounds:
                 asyncio.run(compare(server.url, directory, per_round, rounds, suffix, options))

@@ -128,6 +128,19 @@ class Pool(BlockingConnectionPool):
     def __init__(self, **options: Any) -> None:
         cast(Any, super()).__init__(**options)
         self._closed = False
+        # redis-py gives a free connection to whoever comes along; of hundreds that wait, some wait forever.
+        self._turns = asyncio.Semaphore(self.max_connections)
+        self._lent: set[Any] = set()
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        await self._turns.acquire()
+        try:
+            connection = await cast(Any, super()).get_connection(*args, **options)
+        except BaseException:
+            self._turns.release()
+            raise
+        self._lent.add(connection)
+        return connection
 
     def make_connection(self) -> Any:
         link: Any = super().make_connection()
@@ -136,7 +149,12 @@ class Pool(BlockingConnectionPool):
         return link
 
     async def release(self, connection: Any) -> None:
-        await super().release(connection)
+        try:
+            await super().release(connection)
+        finally:
+            if connection in self._lent:  # else it could not be made to work, and was not lent
+                self._lent.remove(connection)
+                self._turns.release()
         if not connection.is_connected:
             for sibling in list(self._available_connections):
                 await sibling.disconnect()
