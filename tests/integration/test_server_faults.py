@@ -21,7 +21,7 @@ from tests.support.portal import assert_right, manuscript, producer
 from tests.support.programs import need
 from tests.support.topology import tell
 from tests.support.world import KEYS, config, eventually, running, serving
-from xuankan import Producer
+from xuankan import Producer, Ticket
 from xuankan.embedded import EmbeddedServer, free_port
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.connect import open_client
@@ -275,22 +275,26 @@ async def test_a_reply_that_is_lost_after_the_server_obeyed_doubles_nothing(serv
     async with proxy_to(server) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         async with producer(url) as portal:
-            await portal.submit(manuscript(1), candidates=3, lane="bulk")  # the server knows the script now
-            for link in list(proxy.links):
-                link.drop_reply()
-            ticket = await portal.submit(manuscript(0), candidates=3, lane="interactive")
-            assert not ticket.new  # the second attempt found what the first had done
-            assert await tell(server.tcp_url, "XLEN", STREAM) == 1
+            tickets: list[Ticket] = []
+            # What is lost may be the reply that the script is not known, or not be of a submission.
+            while not tickets or tickets[-1].new:
+                assert len(tickets) < 50
+                for link in list(proxy.links):
+                    link.drop_reply()
+                number = len(tickets)
+                tickets.append(await portal.submit(manuscript(number), candidates=3, lane="interactive"))
+            # The second attempt found what the first had done.
+            assert await tell(server.tcp_url, "XLEN", STREAM) == len(tickets)
             engine.gate.clear()
             async with running(url, engine):
                 await engine.wait_started()
                 for link in list(proxy.links):
                     link.drop_reply()
                 engine.gate.set()  # the commit is obeyed, and its answer is lost
-                assert_right(await portal.result(ticket), manuscript(0), candidates=3)
+                for number, ticket in enumerate(tickets):
+                    assert_right(await portal.result(ticket), manuscript(number), candidates=3)
                 await eventually(lambda: _is_drained(server))
-            assert await tell(server.tcp_url, "HLEN", KEYS.result(ticket.request_id)) >= 2
-    assert sum(rows for rows, _ in engine.batches) == 2 * 3
+    assert sum(rows for rows, _ in engine.batches) == 3 * len(tickets)
 
 
 async def test_cut_connections_in_the_middle_of_everything(server: EmbeddedServer) -> None:
