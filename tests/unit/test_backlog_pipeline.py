@@ -48,7 +48,7 @@ async def test_outcomes_come_in_order_and_no_more_are_in_flight(in_flight: int) 
     work = Watch(in_flight)
     found = [outcome async for outcome in in_order(iter(range(500)), work, in_flight)]
     assert found == [item * item for item in range(500)]
-    assert work.most == in_flight
+    assert in_flight // 2 < work.most <= in_flight
 
 
 async def test_a_slow_one_holds_the_others_back_only_after_a_while() -> None:
