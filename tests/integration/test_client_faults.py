@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from itertools import pairwise
-from typing import Any, cast
 
 import pytest
 
@@ -17,7 +15,6 @@ from tests.support.server import ValkeyProcess, free_port
 from tests.support.world import KEYS, Queue, eventually, running
 from xuankan import Producer
 from xuankan.errors import InputError, QueueFull, RequestError, ServerUnavailable, WaitTimeout
-from xuankan.protocol.connect import open_client
 from xuankan_worker.server import connect
 
 
@@ -179,24 +176,6 @@ async def test_garbage_in_the_place_of_a_result_is_an_error_and_no_hang(
         with pytest.raises(Exception, match="message") as caught:
             await portal.result("odd")
         assert not isinstance(caught.value, RequestError)
-
-
-async def test_connections_are_lent_in_the_order_of_asking(server_url: str) -> None:
-    """Whoever asks again waits behind all that wait already, so that nobody waits for ever."""
-    client = open_client(server_url, connections=2)
-    turns: list[int] = []
-
-    async def ask() -> None:
-        for turn in range(5):
-            await cast(Any, client).execute_command("PING")
-            turns.append(turn)
-
-    await asyncio.gather(*(ask() for _ in range(30)))
-    await client.aclose()
-    # Two connections: the last of a turn may be overtaken by the first of the next.
-    assert all(before <= after + 1 for before, after in pairwise(turns))
-    assert [turns.count(turn) for turn in range(5)] == [30] * 5
-    assert max(turns[:30]) <= 1
 
 
 async def _some(queue: Queue) -> bool:

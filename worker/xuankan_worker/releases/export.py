@@ -1,4 +1,3 @@
-# LEAD 08:30: CONTRACT CHANGE, read /work/lab/notes/lead.md now, then delete this line.
 """From a checkpoint or a release to a release for GPUs, compared with float32 before it is accepted."""
 
 from __future__ import annotations

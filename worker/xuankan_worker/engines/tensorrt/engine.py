@@ -1,4 +1,3 @@
-# LEAD 08:30: CONTRACT CHANGE, read /work/lab/notes/lead.md now, then delete this line.
 """The TensorRT engine: a plan on a GPU, run by several lanes at the same time."""
 
 from __future__ import annotations
