@@ -196,7 +196,7 @@ class Gauge:
             length=length,
             queued={lane: max(0, length[lane] - pending[lane]) for lane in LANES},
             workers=tuple(WorkerPace.from_json(beat) for beat in beats or () if beat is not None),
-            memory=_memory(info),
+            memory=None if info is None else Memory.from_info(cast(dict[str, Any], info)),
         )
 
     async def _answers(self, redis: Redis, commands: Sequence[Sequence[str]]) -> list[Any]:
@@ -224,11 +224,3 @@ class Gauge:
 
 def _pending(summary: Any) -> int:
     return 0 if summary is None else int(summary["pending"])
-
-
-def _memory(info: Any) -> Memory | None:
-    if info is None:
-        return None
-    facts = cast(dict[str, Any], info)
-    policy = str(facts.get("maxmemory_policy", ""))
-    return Memory(int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0)), policy)

@@ -114,6 +114,12 @@ class Memory:
     max_bytes: int
     policy: str
 
+    @classmethod
+    def from_info(cls, facts: Mapping[str, Any]) -> Memory:
+        """Read the answer to `INFO memory`."""
+        policy = str(facts.get("maxmemory_policy", ""))
+        return cls(int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0)), policy)
+
     @property
     def evicts(self) -> bool:
         """Whether the server deletes keys when it is full: tickets and results, so rankings get lost."""

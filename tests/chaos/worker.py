@@ -6,9 +6,9 @@ import asyncio
 from typing import Final
 
 from tests.chaos.world import KEYS, serving
+from xuankan.logs import configure
 from xuankan_worker.cli.worker import serve
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.logs import configure
 
 ROW_S: Final = 0.0004
 """What the model takes for a row."""

@@ -71,8 +71,9 @@ def test_worker_and_engine_are_measured(release: Path, tmp_path: Path) -> None:
     assert worker["producers_cpu_cores"] > 0
     assert worker["worker_cpu_cores"] >= worker["worker_cpu_cores_in_engine"] > 0
     assert worker["latency_alone"]["count"] == 5
-    for load in ("latency_at_50_percent", "latency_at_80_percent"):
+    for load in ("latency_at_50_percent", "latency_at_80_percent", "latency_beside_backlog"):
         assert worker[load]["p50_ms"] <= worker[load]["p95_ms"] <= worker[load]["p99_ms"]
+    assert worker["latency_beside_backlog"]["backlog_rankings"] > 0
     assert document["about"]["models"]["default"]["pairs"] == 4 * 6
     assert any("worker" in line for line in told)
 

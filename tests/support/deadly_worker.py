@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from tests.support.engine import ScriptedEngine, ScriptedSlot
 from tests.support.world import config, serving
+from xuankan.logs import configure
 from xuankan_worker.cli.worker import serve
 from xuankan_worker.engines.base import TokenBatch
-from xuankan_worker.logs import configure
 
 
 class DeadlyEngine(ScriptedEngine):

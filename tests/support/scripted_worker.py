@@ -10,8 +10,8 @@ import sys
 
 from tests.support.engine import ScriptedEngine
 from tests.support.world import config, serving
+from xuankan.logs import configure
 from xuankan_worker.cli.worker import serve
-from xuankan_worker.logs import configure
 
 if __name__ == "__main__":
     url, name, row_s, *lost = sys.argv[1:]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 
-from xuankan_worker.logs import JsonFormatter, TextFormatter, fields
+from xuankan.logs import JsonFormatter, TextFormatter, fields
 
 
 def record(**facts: object) -> logging.LogRecord:

@@ -15,6 +15,7 @@ from types import TracebackType
 from redis import exceptions
 
 from xuankan.errors import DeviceLost
+from xuankan.logs import fields
 from xuankan.protocol.keys import LANES
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.desk import Desk
@@ -22,7 +23,6 @@ from xuankan_worker.engines.base import Copies
 from xuankan_worker.http import HttpEndpoint
 from xuankan_worker.intake import Intake
 from xuankan_worker.keeper import Cancellations, Keeper
-from xuankan_worker.logs import fields
 from xuankan_worker.metrics import Metrics
 from xuankan_worker.recovery import Recovery
 from xuankan_worker.server import Server

@@ -8,11 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from xuankan.logs import fields
 from xuankan.protocol import delivery
 from xuankan.protocol.sealing import is_sealed
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.jobs import Outcome
-from xuankan_worker.logs import fields
 from xuankan_worker.server import Server, is_transient
 
 _log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
 from xuankan.errors import DeviceLost, EngineError
+from xuankan.logs import fields
 from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.wire import Failure, Result, Status, Timings
 from xuankan_worker import tracing
@@ -17,7 +18,6 @@ from xuankan_worker.batcher import BatchLimits
 from xuankan_worker.commit import Committer
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.jobs import Entry, EntryKey, Job, Outcome
-from xuankan_worker.logs import fields
 from xuankan_worker.metrics import Metrics
 from xuankan_worker.pool import Pool, Run
 from xuankan_worker.ranking import rank

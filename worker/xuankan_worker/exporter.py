@@ -18,10 +18,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import exceptions
 
+from xuankan.logs import fields
 from xuankan.pressure import Load, Memory, WorkerPace, expected_wait_s
 from xuankan.protocol.keys import GROUP, LANES, Keys, Lane
 from xuankan_worker.http import HttpEndpoint
-from xuankan_worker.logs import fields
 from xuankan_worker.server import Server
 
 _log = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ class Exporter:
             length=length,
             queued=queued,
             workers=tuple(WorkerPace.from_json(beat) for beat in beats if beat is not None),
-            memory=None if info is None else _memory(info),
+            memory=None if info is None else Memory.from_info(info),
         )
         return Look(load, oldest_s, int(await self._may("XLEN", keys.dead) or 0))
 
@@ -259,11 +259,6 @@ class Exporter:
             if str(error).startswith(("NOGROUP", "no such key")):
                 return None
             raise
-
-
-def _memory(info: Mapping[str, Any]) -> Memory:
-    policy = str(info.get("maxmemory_policy", ""))
-    return Memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0)), policy)
 
 
 def _text(name: bytes | str) -> str:

@@ -28,7 +28,7 @@ class GpuWatch:
 
     def start(self) -> None:
         """Begin, if there is a GPU to ask about."""
-        ask = self._ask or _nvml()
+        ask = self._ask or _asking()
         if ask is not None:
             self._thread = threading.Thread(target=self._watch, args=(ask,), name="nvml", daemon=True)
             self._thread.start()
@@ -43,17 +43,40 @@ class GpuWatch:
             self._stop.wait(_PERIOD_S)
 
 
-def _nvml() -> Callable[[], GpuLoad | None] | None:
-    """A way to ask the driver; None where there is no NVML or no GPU."""
+def open_nvml() -> tuple[Any, Any] | None:
+    """NVML and its handle of the GPU that CUDA calls 0; None where there is no NVML or no GPU.
+
+    CUDA_VISIBLE_DEVICES names that GPU by number or by UUID.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
     try:
         nvml: Any = import_module("pynvml")
         nvml.nvmlInit()
-        handle, index = _first(nvml)
+        if first.startswith("GPU-"):
+            return nvml, nvml.nvmlDeviceGetHandleByUUID(first)
+        return nvml, nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
     except ImportError:
         return None
     except Exception as error:  # the package's own kind is not known without it
         if type(error).__module__ != "pynvml":
             raise
+        return None
+
+
+def nvml_text(value: str | bytes) -> str:
+    """A text of NVML's: bytes in older versions of its package."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _asking() -> Callable[[], GpuLoad | None] | None:
+    """A way to ask the driver; None where there is no NVML or no GPU."""
+    opened = open_nvml()
+    if opened is None:
+        return None
+    nvml, handle = opened
+    try:
+        index = int(nvml.nvmlDeviceGetIndex(handle))
+    except nvml.NVMLError:
         return None
 
     def tell(question: Callable[[], Any]) -> float | None:
@@ -73,7 +96,7 @@ def _nvml() -> Callable[[], GpuLoad | None] | None:
         clock = tell(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
         return GpuLoad(
             index=index,
-            name=name.decode() if isinstance(name, bytes) else str(name),
+            name=nvml_text(name),
             busy=None if busy is None else busy / 100,
             used_bytes=int(memory.used),
             memory_bytes=int(memory.total),
@@ -83,13 +106,3 @@ def _nvml() -> Callable[[], GpuLoad | None] | None:
         )
 
     return ask
-
-
-def _first(nvml: Any) -> tuple[Any, int]:
-    """The GPU that CUDA calls 0: CUDA_VISIBLE_DEVICES names it by number or by UUID."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
-    if first.startswith("GPU-"):
-        handle = nvml.nvmlDeviceGetHandleByUUID(first)
-    else:
-        handle = nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
-    return handle, int(nvml.nvmlDeviceGetIndex(handle))

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from xuankan.logs import fields
 from xuankan.protocol import delivery
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.desk import Desk
-from xuankan_worker.logs import fields
 from xuankan_worker.recovery import Recovery
 from xuankan_worker.server import Server
 from xuankan_worker.status import WorkerStatus

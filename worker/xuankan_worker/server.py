@@ -13,6 +13,7 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from xuankan.errors import ServerUnavailable
+from xuankan.logs import fields
 from xuankan.protocol.connect import (
     COMMAND_TIMEOUT_S,
     backoff_s,
@@ -23,7 +24,6 @@ from xuankan.protocol.connect import (
 )
 from xuankan.protocol.delivery import Call
 from xuankan.protocol.keys import Keys
-from xuankan_worker.logs import fields
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

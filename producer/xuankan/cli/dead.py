@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from xuankan.cli.options import warn_of_password
+from xuankan.cli.options import namespace_option, redis_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,19 +34,7 @@ _AGE = _Age()
 
 def _server(command: _F) -> _F:
     """The options of every command here."""
-    command = click.option(
-        "--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'."
-    )(command)
-    return click.option(
-        "--redis",
-        "url",
-        metavar="URL",
-        envvar="XUANKAN_REDIS",
-        callback=warn_of_password,
-        default="redis://127.0.0.1:6379/0",
-        show_default=True,
-        help="The Redis/Valkey server. [env: XUANKAN_REDIS]",
-    )(command)
+    return redis_option()(namespace_option()(command))
 
 
 def _filter(command: _F) -> _F:

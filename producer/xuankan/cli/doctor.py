@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xuankan.cli.options import warn_of_password
+from xuankan.cli.options import catalogue_option, namespace_option, redis_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,17 +18,8 @@ _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗",
 
 
 @click.command()
-@click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    envvar="XUANKAN_REDIS",
-    callback=warn_of_password,
-    default="redis://127.0.0.1:6379/0",
-    show_default=True,
-    help="The Redis/Valkey server, with the user to look as. [env: XUANKAN_REDIS]",
-)
-@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
+@redis_option("The Redis/Valkey server, with the user to look as.")
+@namespace_option()
 @click.option(
     "--as",
     "role",
@@ -42,13 +33,7 @@ _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The release that a worker here is to serve. Default: the one in the package.",
 )
-@click.option(
-    "--catalogue",
-    "catalogue_file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The catalogue in use. Default: the one in the package.",
-)
+@catalogue_option("The catalogue in use.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def doctor(
     url: str,

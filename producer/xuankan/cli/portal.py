@@ -8,18 +8,17 @@ from typing import Literal
 
 import click
 
-from xuankan.cli.options import warn_of_password
+from xuankan.cli.options import (
+    catalogue_option,
+    check_embedded,
+    log_format_option,
+    namespace_option,
+    redis_option,
+)
 
 
 @click.group(invoke_without_command=True)
-@click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    envvar="XUANKAN_REDIS",
-    callback=warn_of_password,
-    help="The Redis/Valkey server of the workers: redis://, rediss:// or unix://. [env: XUANKAN_REDIS]",
-)
+@redis_option("The Redis/Valkey server of the workers: redis://, rediss:// or unix://.", default=None)
 @click.option("--embedded", is_flag=True, help="Start a private server and worker, to try it out.")
 @click.option(
     "--host",
@@ -40,14 +39,8 @@ from xuankan.cli.options import warn_of_password
 @click.option(
     "--open", "everybody", is_flag=True, help="Everybody who reaches it may use it, without keys or limits."
 )
-@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
-@click.option(
-    "--catalogue",
-    "catalogue_file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The workers' catalogue. Default: the one in the package.",
-)
+@namespace_option()
+@catalogue_option()
 @click.option(
     "--cors-origin",
     "cors_origins",
@@ -65,13 +58,7 @@ from xuankan.cli.options import warn_of_password
 @click.option(
     "--metrics-port", type=click.IntRange(1, 65535), help="Serve /metrics (Prometheus) on this port of HOST."
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Of the logs.",
-)
+@log_format_option()
 @click.pass_context
 def portal(
     ctx: click.Context,
@@ -99,8 +86,7 @@ def portal(
     """  # noqa: D301  # click's mark is a real backspace
     if ctx.invoked_subcommand is not None:
         return
-    if embedded and ctx.get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--embedded and --redis exclude each other")
+    check_embedded(ctx, embedded)
     if not embedded and url is None:
         raise click.UsageError("give --redis URL, or --embedded to try it out")
     if everybody and keys_file is not None:
@@ -111,18 +97,18 @@ def portal(
         )
 
     import asyncio
+    import logging
 
     from xuankan import tracing
-    from xuankan.catalogue import Catalogue
-    from xuankan.cli.running import served
-    from xuankan.portal.logs import configure as configure_logs
+    from xuankan.cli.running import given_catalogue, served
+    from xuankan.logs import configure as configure_logs
     from xuankan.portal.serve import serve
     from xuankan.portal.settings import Settings
 
     configure_logs(log_format)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     tracing.configure("xuankan-portal")
-    catalogue = None if catalogue_file is None else Catalogue.load(catalogue_file)
-    worker_options = () if catalogue_file is None else ("--catalogue", str(catalogue_file))
+    catalogue, worker_options = given_catalogue(catalogue_file)
 
     async def work() -> None:
         async with served(None if embedded else url, namespace, worker_options) as server_url:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from xuankan.cli.options import warn_of_password
+from xuankan.cli.asking import as_options, asking
+from xuankan.cli.options import catalogue_option, check_embedded, namespace_option, redis_option
 
 if TYPE_CHECKING:
     from collections import deque
@@ -24,49 +25,13 @@ _AT_ONCE = 16
 @click.argument("file", type=click.File("rb"), required=False)
 @click.option("--title", metavar="TEXT", help="The title, instead of a FILE.")
 @click.option("--abstract", metavar="TEXT", help="The abstract, instead of a FILE.")
-@click.option(
-    "--top-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Journals to show."
-)
-@click.option(
-    "--candidates",
-    type=click.IntRange(1, 10_000),
-    default=100,
-    show_default=True,
-    help="Journals that the model scores, the best by a cheap first stage.",
-)
-@click.option(
-    "--journal", "journals", metavar="ID", multiple=True, help="Score this journal; may be repeated."
-)
-@click.option("--open-access", is_flag=True, help="Open journals only.")
-@click.option(
-    "--max-apc-usd", type=click.FloatRange(0), metavar="N", help="Publishing openly costs at most N."
-)
-@click.option(
-    "--language", "languages", metavar="L", multiple=True, help="Publishes in it, as `en`; may be repeated."
-)
-@click.option(
-    "--publisher", "publishers", metavar="P", multiple=True, help="Part of its name; may be repeated."
-)
-@click.option("--subject", "subjects", metavar="S", multiple=True, help="Part of a subject; may be repeated.")
-@click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    envvar="XUANKAN_REDIS",
-    callback=warn_of_password,
-    help="Ask the workers of this Redis/Valkey server: redis://, rediss:// or unix://. [env: XUANKAN_REDIS]",
-)
+@asking
+@redis_option("Ask the workers of this Redis/Valkey server: redis://, rediss:// or unix://.", default=None)
 @click.option(
     "--embedded", is_flag=True, help="Start a private server and worker. The default without --redis."
 )
-@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
-@click.option(
-    "--catalogue",
-    "catalogue_file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The workers' catalogue. Default: the one in the package.",
-)
+@namespace_option()
+@catalogue_option()
 @click.option(
     "--timeout-s",
     type=click.FloatRange(min=0, min_open=True),
@@ -79,20 +44,13 @@ def recommend(
     file: BinaryIO | None,
     title: str | None,
     abstract: str | None,
-    top_k: int,
-    candidates: int,
-    journals: tuple[str, ...],
-    open_access: bool,
-    max_apc_usd: float | None,
-    languages: tuple[str, ...],
-    publishers: tuple[str, ...],
-    subjects: tuple[str, ...],
     url: str | None,
     embedded: bool,
     namespace: str,
     catalogue_file: Path | None,
     timeout_s: float,
     as_json: bool,
+    **asked: Any,
 ) -> None:
     """Rank the journals that fit a manuscript.
 
@@ -109,24 +67,16 @@ def recommend(
     """  # noqa: D301  # click's mark is a real backspace
     if (file is None) == (title is None and abstract is None):
         raise click.UsageError("give either a FILE or --title and --abstract")
-    if (
-        embedded
-        and click.get_current_context().get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE
-    ):
-        raise click.UsageError("--embedded and --redis exclude each other")
+    check_embedded(click.get_current_context(), embedded)
 
-    from xuankan import Filters, Manuscript, Options
+    from xuankan import Manuscript
     from xuankan.cli.inputs import read_manuscripts
     from xuankan.cli.running import run
 
     given: Iterable[Given]
     given = [Manuscript(title or "", abstract or "")] if file is None else read_manuscripts(file, file.name)
-    options = Options(
-        top_k=top_k,
-        candidates=list(journals) or candidates,
-        filters=Filters(open_access or None, max_apc_usd, languages, publishers, subjects),
-        deadline_s=timeout_s,
-    )
+    options = as_options(asked)
+    options["deadline_s"] = timeout_s
     ended_well = run(
         _recommend(given, options, None if embedded else url, namespace, catalogue_file, as_json)
     )
@@ -145,12 +95,11 @@ async def _recommend(
     import asyncio
     from collections import deque
 
-    from xuankan import Catalogue, Producer
+    from xuankan import Producer
     from xuankan.bulk import rank_one
-    from xuankan.cli.running import served
+    from xuankan.cli.running import given_catalogue, served
 
-    catalogue = None if catalogue_file is None else Catalogue.load(catalogue_file)
-    worker_options = () if catalogue_file is None else ("--catalogue", str(catalogue_file))
+    catalogue, worker_options = given_catalogue(catalogue_file)
     manuscripts = enumerate(given)
     first = next(manuscripts, None)  # unusable input is said before anything is started
     if first is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xuankan.cli.asking import as_options, asking
-from xuankan.cli.options import warn_of_password
+from xuankan.cli.options import catalogue_option, namespace_option, redis_option
 
 if TYPE_CHECKING:
     from xuankan import Options
@@ -48,23 +48,12 @@ _SERVER_TIMEOUT_S = 300.0
     help="Manuscripts on the queue at a time: a few seconds of work for all workers.",
 )
 @asking
-@click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    envvar="XUANKAN_REDIS",
-    callback=warn_of_password,
-    help="Ask the workers of this Redis/Valkey server; without one, a private server and worker are started. "
-    "[env: XUANKAN_REDIS]",
+@redis_option(
+    "Ask the workers of this Redis/Valkey server; without one, a private server and worker are started.",
+    default=None,
 )
-@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
-@click.option(
-    "--catalogue",
-    "catalogue_file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The workers' catalogue. Default: the one in the package.",
-)
+@namespace_option()
+@catalogue_option()
 def rerank(
     backlog: tuple[Path, ...],
     out: Path,
@@ -117,15 +106,14 @@ async def _rerank(
 ) -> None:
     import asyncio
 
-    from xuankan import Catalogue, Producer
+    from xuankan import Producer
     from xuankan.backlog.rerank import rerank as rank_all
     from xuankan.backlog.results import Results
-    from xuankan.cli.running import served
+    from xuankan.cli.running import given_catalogue, served
     from xuankan.cli.watched import Watched
     from xuankan.errors import ServerUnavailable, XuankanError
 
-    catalogue = None if catalogue_file is None else Catalogue.load(catalogue_file)
-    worker_options = () if catalogue_file is None else ("--catalogue", str(catalogue_file))
+    catalogue, worker_options = given_catalogue(catalogue_file)
     with Watched() as watched:
         try:
             async with (

@@ -7,10 +7,12 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from xuankan.catalogue import Catalogue
 from xuankan.embedded import EmbeddedServer, EmbeddedWorker
 
 _T = TypeVar("_T")
@@ -33,6 +35,15 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run(unwound_by_sigterm())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+
+
+def given_catalogue(file: Path | None) -> tuple[Catalogue | None, tuple[str, ...]]:
+    """The catalogue of `--catalogue`, None for the package's, and the options that give it to a worker.
+
+    Raises:
+        CatalogueError: it cannot be read.
+    """
+    return (None, ()) if file is None else (Catalogue.load(file), ("--catalogue", str(file)))
 
 
 @contextlib.asynccontextmanager

@@ -71,7 +71,7 @@ class Limiter:
 
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
-        self._prefix = f"{{{keys.namespace}:{keys.shard}}}:rate:"
+        self._keys = keys
 
     async def take(self, caller: Caller, address: str, what: Counted, count: float) -> Verdict | None:
         """Count so many rankings or looks; None where there is no limit.
@@ -90,7 +90,7 @@ class Limiter:
         size = allowance.burst * more
         count = min(count, size)  # else it would never be allowed
         whose = caller.name + (f":{_hidden(address)}" if caller.anonymous else "")
-        key = f"{self._prefix}{what}:{whose}"
+        key = self._keys.rate(what, whose)
 
         async def ask(redis: Redis) -> list[int]:
             return await _TAKE(redis, [key], [repr(each_ms), size, repr(count)])

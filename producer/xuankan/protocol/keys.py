@@ -70,6 +70,10 @@ class Keys:
         """List: as JSON, the deliveries of an entry that did not end it: which, whose, alive until when."""
         return self._key("history", lane, entry)
 
+    def rate(self, what: str, caller: str) -> str:
+        """String: how much of its limit a caller of `xuankan portal` has used; expires when that is over."""
+        return self._key("rate", what, caller)
+
     @property
     def cancellations(self) -> str:
         """Channel: ids of cancelled requests, so that workers drop them before they cost engine time."""

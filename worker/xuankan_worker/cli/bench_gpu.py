@@ -55,7 +55,7 @@ def _names(known: tuple[str, ...]) -> object:
     help="Rows of a batch at most.",
 )
 @click.option("--buckets", metavar="LIST", help="Passed on to `xuankan model build`.")
-@click.option("--producers", type=click.IntRange(1), default=8, show_default=True, help="Feeding processes.")
+@click.option("--producers", type=click.IntRange(2), default=8, show_default=True, help="Feeding processes.")
 @click.option("--seed", default=0, show_default=True, help="Chooses the manuscripts.")
 @click.option("--quick", is_flag=True, help="Short measurements of few pairs, to see that all works.")
 def gpu(

@@ -6,28 +6,19 @@ from typing import Literal
 
 import click
 
-from xuankan.cli.options import warn_of_password
+from xuankan.cli.options import log_format_option, namespace_option, redis_option
 
 
 @click.command()
-@click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    envvar="XUANKAN_REDIS",
-    callback=warn_of_password,
-    default="redis://127.0.0.1:6379/0",
-    show_default=True,
-    help="The Redis/Valkey server. [env: XUANKAN_REDIS]",
-)
-@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="Prefix of every key.")
+@redis_option()
+@namespace_option("Prefix of every key.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=9108, show_default=True, help="0: any free one."
 )
 @click.option(
     "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="0.0.0.0 in a container."
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@log_format_option()
 def exporter(url: str, namespace: str, port: int, host: str, log_format: Literal["text", "json"]) -> None:
     """Serve what belongs to the queue and to no single worker as /metrics, until stopped.
 
@@ -40,9 +31,9 @@ def exporter(url: str, namespace: str, port: int, host: str, log_format: Literal
     import signal
 
     from xuankan.errors import XuankanError
+    from xuankan.logs import configure, fields
     from xuankan.protocol.keys import Keys
     from xuankan_worker.exporter import Exporter
-    from xuankan_worker.logs import configure, fields
 
     async def serve() -> None:
         stopped = asyncio.Event()

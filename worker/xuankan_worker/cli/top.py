@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import click
 
-from xuankan.cli.options import warn_of_password
+from xuankan.cli.options import namespace_option, redis_option
 
 
 @click.command()
-@click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    envvar="XUANKAN_REDIS",
-    callback=warn_of_password,
-    default="redis://127.0.0.1:6379/0",
-    show_default=True,
-    help="The Redis/Valkey server. [env: XUANKAN_REDIS]",
-)
-@click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help="As the workers'.")
+@redis_option()
+@namespace_option()
 @click.option(
     "--interval-s",
     type=click.FloatRange(0.2, 60),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from xuankan.cli.options import warn_of_password
+from xuankan.cli.options import catalogue_option, log_format_option, namespace_option, redis_option
 
 if TYPE_CHECKING:
     from xuankan_worker.config import WorkerConfig
@@ -16,23 +16,8 @@ if TYPE_CHECKING:
     from xuankan_worker.serving import Serving
     from xuankan_worker.status import ShardStatus
 
-_REDIS = click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    envvar="XUANKAN_REDIS",
-    callback=warn_of_password,
-    default="redis://127.0.0.1:6379/0",
-    show_default=True,
-    help="The Redis/Valkey server: redis://, rediss:// (TLS) or unix://. [env: XUANKAN_REDIS]",
-)
-_NAMESPACE = click.option(
-    "--namespace",
-    metavar="NS",
-    default="xuankan",
-    show_default=True,
-    help="Prefix of every key, so that deployments can share a server.",
-)
+_REDIS = redis_option("The Redis/Valkey server: redis://, rediss:// (TLS) or unix://.")
+_NAMESPACE = namespace_option("Prefix of every key, so that deployments can share a server.")
 
 
 @click.group()
@@ -57,13 +42,7 @@ def worker() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A model release, as `xuankan model train` writes it. Default: the one in the package.",
 )
-@click.option(
-    "--catalogue",
-    "catalogue_file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A catalogue, as `xuankan catalogue` writes it. Default: the one in the package.",
-)
+@catalogue_option("A catalogue, as `xuankan catalogue` writes it.")
 @click.option(
     "--max-batch",
     type=click.IntRange(1, 1024),
@@ -97,7 +76,7 @@ def worker() -> None:
     show_default=True,
     help="Address of --metrics-port; 0.0.0.0 in a container.",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@log_format_option()
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -128,10 +107,10 @@ def run(
     import asyncio
 
     from xuankan.errors import XuankanError
+    from xuankan.logs import configure
     from xuankan.protocol.keys import Keys
     from xuankan.tracing import configure as configure_tracing
     from xuankan_worker.config import WorkerConfig
-    from xuankan_worker.logs import configure
     from xuankan_worker.names import claim_name
     from xuankan_worker.serving import load_serving
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from xuankan.errors import EngineError, EngineUnavailable, InputError
+from xuankan.logs import fields
 from xuankan_worker.engines.base import Engine, EngineInfo, Slot, TokenBatch
-from xuankan_worker.logs import fields
 
 __all__ = ["KINDS", "Engine", "EngineInfo", "EngineKind", "Slot", "TokenBatch", "open_engine"]
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from redis import exceptions
 from rich.console import Console, Group
@@ -93,12 +93,10 @@ class Watch:
 
     async def _memory(self) -> Memory | None:
         try:
-            facts: Any = await self._server.command("INFO", "memory")
+            return Memory.from_info(await self._server.command("INFO", "memory"))
         except exceptions.NoPermissionError:
             self._may_see_memory = False
             return None
-        policy = str(facts.get("maxmemory_policy", ""))
-        return Memory(int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0)), policy)
 
 
 async def watch(url: str, keys: Keys, interval_s: float, console: Console) -> None:

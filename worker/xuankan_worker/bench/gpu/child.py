@@ -40,7 +40,7 @@ class Job:
         tune_s: seconds after which no further variant is tried.
         load_s: seconds under full load, and at each share of it.
         alone: rankings asked for one at a time.
-        producers: processes that feed the worker.
+        producers: processes that feed the worker, two at least.
         in_flight: requests in flight under full load; one round of all manuscripts.
     """
 

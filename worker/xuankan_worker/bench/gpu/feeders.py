@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -19,12 +20,17 @@ class Answer:
     """What producers measured together.
 
     Attributes:
-        values: of all of them.
+        each: a list for each of them.
         cpu_s: processor time of all of them.
     """
 
-    values: list[float]
+    each: list[list[float]]
     cpu_s: float
+
+    @property
+    def values(self) -> list[float]:
+        """Of all of them."""
+        return list(itertools.chain.from_iterable(self.each))
 
 
 class Feeders:
@@ -70,8 +76,7 @@ class Feeders:
             process.stdin.write(json.dumps(command) + "\n")
             process.stdin.flush()
         answers = [self._read(process) for process, _ in told]
-        values = [value for answer in answers for value in answer["values"]]
-        return Answer(values, sum(answer["cpu_s"] for answer in answers))
+        return Answer([answer["values"] for answer in answers], sum(answer["cpu_s"] for answer in answers))
 
     def _read(self, process: subprocess.Popen[str]) -> dict[str, Any]:
         assert process.stdout is not None

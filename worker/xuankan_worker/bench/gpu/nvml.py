@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
+
+from xuankan_worker.gpu import nvml_text, open_nvml
 
 _EVERY_S = 0.05
 _SETTLING_S = 1.0
@@ -18,17 +18,8 @@ class Gpu:
     """The GPU that CUDA calls 0."""
 
     def __init__(self) -> None:
-        self._nvml: Any = None
-        try:
-            nvml: Any = import_module("pynvml")
-            nvml.nvmlInit()
-            self._handle = nvml.nvmlDeviceGetHandleByIndex(_index())
-            self._nvml = nvml
-        except ImportError:
-            pass
-        except Exception as error:  # the package's own kind is not known without it
-            if type(error).__module__ != "pynvml":
-                raise
+        self._nvml: Any
+        self._nvml, self._handle = open_nvml() or (None, None)
 
     @property
     def known(self) -> bool:
@@ -41,8 +32,8 @@ class Gpu:
             return {"name": None, "driver": None, "cuda_driver": None, "memory_bytes": None}
         cuda = int(self._nvml.nvmlSystemGetCudaDriverVersion())
         return {
-            "name": _text(self._nvml.nvmlDeviceGetName(self._handle)),
-            "driver": _text(self._nvml.nvmlSystemGetDriverVersion()),
+            "name": nvml_text(self._nvml.nvmlDeviceGetName(self._handle)),
+            "driver": nvml_text(self._nvml.nvmlSystemGetDriverVersion()),
             "cuda_driver": f"{cuda // 1000}.{cuda % 1000 // 10}",
             "memory_bytes": int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total),
         }
@@ -124,12 +115,3 @@ class Watch:
 def grown_bytes(after: int | None, before: int | None) -> int | None:
     """Memory taken since `before`; None if it is not known."""
     return None if after is None or before is None else after - before
-
-
-def _index() -> int:
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
-    return int(first) if first.isdigit() else 0
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -13,6 +13,7 @@ _LATENCIES = (
     ("latency_alone", "alone"),
     ("latency_at_50_percent", "50 % load"),
     ("latency_at_80_percent", "80 % load"),
+    ("latency_beside_backlog", "20 % load, backlog takes the rest"),
 )
 _THROUGHPUT_NOTE = """\
 Medians of repeated measurements, lowest and highest in brackets. Tokens are real ones: padding counts neither

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,12 +18,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from xuankan.embedded import EmbeddedServer, EmbeddedWorker, free_port
 from xuankan.errors import XuankanError
 from xuankan_worker.bench.gpu.child import Emit, Job, run, say
-from xuankan_worker.bench.gpu.feeders import Answer, Feeders
+from xuankan_worker.bench.gpu.feeders import Feeders
 from xuankan_worker.bench.gpu.figures import percentiles, spread, steady_rates
 from xuankan_worker.bench.gpu.nvml import Gpu, Watch, grown_bytes
 from xuankan_worker.bench.gpu.pairs import Pairs
 
 LOADS = (0.5, 0.8)
+BESIDE = 0.2
+"""Share of the full load that is interactive while a backlog takes all the rest."""
 _ENGINE_CACHE = "XUANKAN_CACHE"
 """The environment variable that says where a worker keeps the kernels it compiled."""
 _LIMIT_S = 600.0
@@ -115,7 +118,7 @@ class Counters:
 
 
 def measure(job: Job, emit: Emit) -> None:
-    """Starts, full load, one at a time, and shares of the full load.
+    """Starts, full load, one at a time, shares of the full load, and a part of it beside a backlog.
 
     With no compiled kernel in the cache yet, the worker starts twice: without them and with them.
     """
@@ -199,12 +202,7 @@ def _latencies(job: Job, feeders: Feeders, rankings_per_s: float, result: dict[s
     result["latency_alone"] = percentiles(feeders.tell([{"do": "alone", "count": job.alone}]).values)
     emit(result)
     for share in LOADS:
-        rate = share * rankings_per_s / job.producers
-        commands = [
-            {"do": "arriving", "rate_per_s": rate, "seconds": job.load_s, "seed": seed}
-            for seed in range(job.producers)
-        ]
-        answer: Answer = feeders.tell(commands)
+        answer = feeders.tell(_arriving(job, share * rankings_per_s, job.producers))
         name = f"latency_at_{share:.0%}".replace("%", "_percent")
         result[name] = percentiles(answer.values) | {
             "arrivals_per_s": round(share * rankings_per_s, 2),
@@ -212,6 +210,22 @@ def _latencies(job: Job, feeders: Feeders, rankings_per_s: float, result: dict[s
         }
         say(f"at {share:.0%} of it: p95 {result[name]['p95_ms']:.1f} ms")
         emit(result)
+    # Half of the producers feed the bulk lane as fast as it is served; the others ask as a portal does.
+    backlog = job.producers // 2
+    load = {"do": "load", "in_flight": math.ceil(job.in_flight / backlog), "seconds": job.load_s}
+    rate = BESIDE * rankings_per_s
+    answer = feeders.tell([load] * backlog + _arriving(job, rate, job.producers - backlog))
+    result["latency_beside_backlog"] = percentiles(list(chain.from_iterable(answer.each[backlog:]))) | {
+        "arrivals_per_s": round(rate, 2),
+        "backlog_rankings": sum(len(each) for each in answer.each[:backlog]),
+    }
+    say(f"beside a backlog: p95 {result['latency_beside_backlog']['p95_ms']:.1f} ms")
+    emit(result)
+
+
+def _arriving(job: Job, rate_per_s: float, producers: int) -> list[dict[str, Any]]:
+    each = {"do": "arriving", "rate_per_s": rate_per_s / producers, "seconds": job.load_s}
+    return [each | {"seed": seed} for seed in range(producers)]
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
 from xuankan.errors import DeviceLost, EngineError
+from xuankan.logs import fields
 from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, DeviceBlock, Event, Graph, Stream
 from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles, offsets
 from xuankan_worker.engines.tensorrt.messages import failure
-from xuankan_worker.logs import fields
 
 _log = logging.getLogger(__name__)
 

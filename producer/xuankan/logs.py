@@ -1,4 +1,7 @@
-"""Logs of a portal: one line an event, as the worker's. Nothing of a manuscript is ever logged."""
+"""Logs: one line an event, with its facts as fields.
+
+Manuscripts are unpublished work: nothing of their content is ever logged.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,23 @@ from typing import Any, Literal
 LogFormat = Literal["text", "json"]
 
 
-def configure(log_format: LogFormat) -> None:
+def fields(**facts: object) -> dict[str, dict[str, object]]:
+    """Facts of an event, for the `extra` of a logging call."""
+    return {"fields": facts}
+
+
+def configure(log_format: LogFormat, level: str = "info") -> None:
     """Send this process's logs to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if log_format == "json" else _Text())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-class _Json(logging.Formatter):
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time`, `level`, `logger`, `event`, and the event's fields."""
+
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -32,8 +42,11 @@ class _Json(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class _Text(logging.Formatter):
+class TextFormatter(logging.Formatter):
+    """Time, level, event, then `field=value`."""
+
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         facts = "".join(f"  {name}={value}" for name, value in _facts(record).items())
         line = f"{time} {record.levelname.lower():<7} {record.getMessage()}{facts}"
