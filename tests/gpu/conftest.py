@@ -17,9 +17,9 @@ SHAPES = (Shape(64, 32), Shape(128, 4), Shape(128, 16), Shape(256, 8), Shape(512
 Say = Callable[[str], None]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Skip without a GPU; a model with the kernels of real ones, and a kernel cache of the suite's own."""
+    """Skip without a GPU; for this suite alone a model with the kernels of real ones, and a kernel cache."""
     if reason := gpu.missing():
         pytest.skip(reason)
     with pytest.MonkeyPatch.context() as patch:
@@ -28,12 +28,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def release(world: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 (comes first)
     return gpu.write_gpu_release(tmp_path_factory.mktemp("release"), SHAPES)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine(release: Path) -> Iterator[TensorRTEngine]:
     """Four lanes of two slots."""
     engine = open_tensorrt(release, 32, contexts=4)

@@ -35,7 +35,7 @@ JOB = Job(
 )
 
 
-def test_worker_and_engine_are_measured(release: Path, tmp_path: Path) -> None:
+def test_workers_and_engine_are_measured(release: Path, tmp_path: Path) -> None:
     model = Model("default", tmp_path / "work" / "default")
     shutil.copytree(release, model.release)
     model.checkpoint.mkdir()
@@ -52,14 +52,14 @@ def test_worker_and_engine_are_measured(release: Path, tmp_path: Path) -> None:
         manuscripts=4,
         candidates=6,
         seed=0,
-        job=JOB,
+        job=replace(JOB, workers=2),
         build_options=None,
         command="xuankan bench gpu",
     )
     told: list[str] = []
     document, path = bench_gpu(settings, told.append)
 
-    worker, raw = document["default/worker_tensorrt_fp16"], document["default/raw_engine_loop_fp16"]
+    worker, raw = document["default/2_workers_tensorrt_fp16"], document["default/raw_engine_loop_fp16"]
     assert "error" not in worker
     assert "error" not in raw
     for result in (worker, raw):

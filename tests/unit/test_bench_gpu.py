@@ -27,7 +27,7 @@ from xuankan_worker.bench.gpu.raw import full_batches
 from xuankan_worker.bench.gpu.report import goal_rows, markdown, throughput_rows
 from xuankan_worker.bench.gpu.run import chip, earlier
 from xuankan_worker.bench.gpu.systems import Workload
-from xuankan_worker.cli.bench_gpu import gpu
+from xuankan_worker.cli.bench_gpu import command_of, gpu
 from xuankan_worker.engines import EngineInfo
 from xuankan_worker.releases.manifest import Architecture
 
@@ -162,15 +162,15 @@ def document(**worker: Any) -> dict[str, Any]:
                     "mean_flops": 6.6e10,
                     "shortest": 280,
                     "longest": 467,
-                    "command": "xuankan bench gpu",
-                    "measured": "2026-01-01T00:00:00Z",
                 }
             },
             "agreement": {"default": {"kendall_tau": 0.999, "kendall_tau_model_score_alone": 0.99,
                                       "rankings": 128, "candidates": 64}},
         },
         WORKER: {
-            "title": "whole worker", "pairs_per_s": 6100.0, "gpu_busy_share": 0.98, "padding_share": 0.03,
+            "title": "whole worker", "command": "xuankan bench gpu --pairs 2048",
+            "measured": "2026-01-01T00:00:00Z", "pairs_per_s": 6100.0,
+            "gpu_busy_share": 0.98, "padding_share": 0.03,
             "latency_alone": latency, "latency_at_80_percent": latency, "ready_s": 12.0,
             "pairs_per_s_spread": {"median": 6100.0, "min": 6000.0, "max": 6200.0},
             "gpu_memory_process_bytes": 600, "gpu_memory_bytes": 10_000, **worker,
@@ -227,7 +227,7 @@ def test_the_page_tells_everything() -> None:
         "base: whole worker | 6,100 (6,000–6,200)",
         "| base: whole worker | alone | 10.0 | 12.0 | 14.0 | 250 |",
         "base/crossencoder_fp16: no torch",
-        "    xuankan bench gpu",
+        "2026-01-01T00:00:00Z, base/worker_tensorrt_fp16:\n\n    xuankan bench gpu --pairs 2048\n",
         "8,192 pairs of 280 to 467 tokens, 360 on average",
     ):
         assert line in page
@@ -244,6 +244,11 @@ def test_a_result_is_completed_by_what_follows_from_it() -> None:
     assert found["variant"] == "eager"
     assert work.complete({"error": "none"}, 600.0) == {"pairs_per_s": None, "error": "none"}
     assert work.complete({"pairs_per_s": 1.0}, None)["share_of_matrix_peak"] is None
+
+
+def test_a_command_is_kept_without_the_places_of_its_files() -> None:
+    words = ["bench", "gpu", "--out", "there", "--models", "base", "--work-dir=here", "--quick"]
+    assert command_of(words) == "xuankan bench gpu --models base --quick"
 
 
 def test_unknown_systems_are_refused(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def _names(known: tuple[str, ...]) -> object:
     help="Rows of a batch at most.",
 )
 @click.option("--buckets", metavar="LIST", help="Passed on to `xuankan model build`.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 32),
+    default=1,
+    show_default=True,
+    help="Workers that share the GPU in `worker`; results of different numbers are kept side by side.",
+)
 @click.option("--producers", type=click.IntRange(2), default=8, show_default=True, help="Feeding processes.")
 @click.option("--seed", default=0, show_default=True, help="Chooses the manuscripts.")
 @click.option("--quick", is_flag=True, help="Short measurements of few pairs, to see that all works.")
@@ -68,6 +75,7 @@ def gpu(
     pairs: int,
     max_batch: int,
     buckets: str | None,
+    workers: int,
     producers: int,
     seed: int,
     quick: bool,
@@ -87,7 +95,7 @@ def gpu(
     from xuankan_worker.bench.gpu.run import CANDIDATES, Settings, bench_gpu, shortened
 
     benchmarks = Path("tests/benchmarks")
-    job = Job("", "", "", "", "", max_batch=max_batch, producers=producers)
+    job = Job("", "", "", "", "", max_batch=max_batch, workers=workers, producers=producers)
     settings = Settings(
         papers=papers,
         split=split,
@@ -99,7 +107,7 @@ def gpu(
         seed=seed,
         job=job,
         build_options=("--max-batch", str(max_batch), *(("--buckets", buckets) if buckets else ())),
-        command=shlex.join(["xuankan", *sys.argv[1:]]),
+        command=command_of(sys.argv[1:]),
     )
     try:
         document, path = bench_gpu(
@@ -109,3 +117,14 @@ def gpu(
         raise click.ClickException(str(error)) from error
     show(document, Console())
     click.echo(f"{path} and {path.with_suffix('.md').name}")
+
+
+def command_of(arguments: list[str]) -> str:
+    """The command line without the places that its files go to."""
+    kept, words = ["xuankan"], iter(arguments)
+    for word in words:
+        if word in ("--out", "--work-dir"):
+            next(words, None)
+        elif not word.startswith(("--out=", "--work-dir=")):
+            kept.append(word)
+    return shlex.join(kept)

@@ -40,8 +40,9 @@ class Job:
         tune_s: seconds after which no further variant is tried.
         load_s: seconds under full load, and at each share of it.
         alone: rankings asked for one at a time.
+        workers: processes that share the GPU.
         producers: processes that feed the worker, two at least.
-        in_flight: requests in flight under full load; one round of all manuscripts.
+        in_flight: requests in flight under full load, for each worker; one round of all manuscripts.
     """
 
     system: str
@@ -57,6 +58,7 @@ class Job:
     tune_s: float = 30.0
     load_s: float = 15.0
     alone: int = 250
+    workers: int = 1
     producers: int = 8
     in_flight: int = 128
 

@@ -141,9 +141,15 @@ def goal_rows(document: Document) -> list[tuple[str, ...]]:
 
 
 def _commands(document: Document) -> list[str]:
+    """Each command, with what it measured."""
+    agreement = {f"{name}/agreement": found for name, found in document["about"]["agreement"].items()}
+    keys: dict[tuple[str, str], list[str]] = {}
+    for key, result in [*_systems(document), *agreement.items()]:
+        if "command" in result:
+            keys.setdefault((result["measured"], result["command"]), []).append(key)
     lines: list[str] = []
-    for name, work in document["about"]["models"].items():
-        lines += [f"Model {name}, measured {work['measured']}:", "", f"    {work['command']}", ""]
+    for (measured, command), measured_keys in sorted(keys.items()):
+        lines += [f"{measured}, {', '.join(measured_keys)}:", "", f"    {command}", ""]
     return lines[:-1]
 
 
@@ -170,7 +176,7 @@ def _conditions(document: Document) -> list[str]:
             lines.append(f"{key}: {variant}")
         if result.get("worker_cpu_cores") is not None:
             lines.append(
-                f"{key}: the worker used {result['worker_cpu_cores']:.2f} cores, "
+                f"{key}: {result['workers']} of them used {result['worker_cpu_cores']:.2f} cores, "
                 f"{result['worker_cpu_cores_in_engine']:.2f} of them in the engine; {result['producers']} "
                 f"producer processes used {result['producers_cpu_cores']:.2f}; a batch had "
                 f"{result['rows_per_batch']:.1f} rows"

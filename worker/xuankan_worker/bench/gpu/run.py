@@ -21,10 +21,10 @@ from xuankan_worker.bench.gpu.models import Model, make_model
 from xuankan_worker.bench.gpu.nvml import Gpu
 from xuankan_worker.bench.gpu.pairs import choose_manuscripts, make_pairs
 from xuankan_worker.bench.gpu.report import markdown
-from xuankan_worker.bench.gpu.systems import AGREEMENT, SYSTEMS, Workload, run_system
+from xuankan_worker.bench.gpu.systems import AGREEMENT, SYSTEMS, Workload, run_system, shared
 from xuankan_worker.engines.host import processor
 
-FORMAT = "xuankan-bench-gpu/1"
+FORMAT = "xuankan-bench-gpu/2"
 CANDIDATES = 64
 LEAST_TOKENS = 200
 """Of a manuscript: with shorter ones a pair of the base model has 305 tokens on average, with these 360."""
@@ -119,7 +119,6 @@ class _Run:
             "matrix_peak_tflops": self._peak.get("tflops"),
             "matrix_peak": self._peak,
             "manuscripts": {"split": settings.split, "least_tokens": LEAST_TOKENS, "seed": settings.seed},
-            "max_batch": settings.job.max_batch,
         }
         # Both models get the same manuscripts, chosen by the tokens of the one that reads more of them.
         template = Model("base", settings.work_dir).template()
@@ -145,7 +144,7 @@ class _Run:
             # The smaller model compiles, and runs, in less than half the time.
             tune_s=settings.job.tune_s * (1.0 if model.name == "base" else 0.5),
         )
-        chosen = [system for system in SYSTEMS if system.choice in settings.systems]
+        chosen = [shared(each, job.workers) for each in SYSTEMS if each.choice in settings.systems]
         try:
             self._say(f"{model.name}: models and pairs")
             make_model(model, settings.build_options, lambda text: self._say(f"  {text}"))
@@ -156,7 +155,8 @@ class _Run:
                 document[f"{model.name}/{system.key}"] = _failed(system.title, error)
             self._write(document, path)
             return
-        document["about"]["models"][model.name] = asdict(workload) | {
+        document["about"]["models"][model.name] = asdict(workload)
+        how = {
             "command": settings.command,
             "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
@@ -166,13 +166,13 @@ class _Run:
             result = run_system(system.module, replace(job, system=system.key), model.cache)
             complete = workload.complete(result, self._peak.get("tflops"))
             key = f"{model.name}/{system.key}"
-            document[key] = {"title": system.title, **_kept(document.get(key, {})), **complete}
+            document[key] = {"title": system.title, **how, **_kept(document.get(key, {})), **complete}
             self._told(result, "pairs_per_s")
             self._write(document, path)
         if AGREEMENT.choice in settings.systems and model.name == "default":
             self._say(f"{model.name}: {AGREEMENT.title}")
             result = run_system(AGREEMENT.module, job, model.cache)
-            document["about"]["agreement"][model.name] = result
+            document["about"]["agreement"][model.name] = how | result
             self._told(result, "kendall_tau")
             self._write(document, path)
 

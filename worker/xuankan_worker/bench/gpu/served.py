@@ -8,6 +8,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -81,11 +84,11 @@ def _is_ready(port: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """A worker's own counters at one time.
+    """Workers' own counters at one time, added up.
 
     Attributes:
         at_s: monotonic.
-        real_tokens, padding_tokens, rows, batches, process_cpu_s, engine_cpu_s: since its start.
+        real_tokens, padding_tokens, rows, batches, process_cpu_s, engine_cpu_s: since their start.
     """
 
     at_s: float
@@ -97,15 +100,15 @@ class Counters:
     engine_cpu_s: float
 
     @classmethod
-    def read(cls, port: int) -> Counters:
-        """Ask a worker on this host."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
-            text = reply.read().decode()
-        values = {
-            (sample.name, sample.labels.get("kind", "")): float(sample.value)
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+    def read(cls, ports: Sequence[int]) -> Counters:
+        """Ask the workers on this host, and add up."""
+        values: defaultdict[tuple[str, str], float] = defaultdict(float)
+        for port in ports:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+                text = reply.read().decode()
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    values[sample.name, sample.labels.get("kind", "")] += sample.value
         return cls(
             at_s=time.monotonic(),
             real_tokens=values["xuankan_tokens_total", "real"],
@@ -125,7 +128,7 @@ def measure(job: Job, emit: Emit) -> None:
     gpu = Gpu()
     before = gpu.used_bytes()
     pairs = Pairs.load(Path(job.pairs))
-    result: dict[str, Any] = {"pairs_per_s": None, "producers": job.producers}
+    result: dict[str, Any] = {"pairs_per_s": None, "workers": job.workers, "producers": job.producers}
     with EmbeddedServer() as server:
         cache = Path(os.environ[_ENGINE_CACHE])
         if not cache.is_dir() or not any(cache.iterdir()):
@@ -133,22 +136,30 @@ def measure(job: Job, emit: Emit) -> None:
                 result["ready_without_cache_s"] = first.ready_s
             say(f"first start ready after {first.ready_s:.1f} s")
             emit(result)
-        with _Worker(server.url, job) as worker, Watch(gpu) as watch:
-            result["ready_s"] = worker.ready_s
-            say(f"ready after {worker.ready_s:.1f} s")
+        with ExitStack() as stack, Watch(gpu) as watch:
+            workers: list[_Worker] = []
+            for _ in range(job.workers):
+                workers.append(stack.enter_context(_Worker(server.url, job)))
+                say(f"ready after {workers[-1].ready_s:.1f} s")
+            result["ready_s"] = workers[0].ready_s
             emit(result)
             with Feeders(
                 server.url, Path(job.pairs), Path(job.release), job.producers, len(pairs.manuscripts)
             ) as feeders:
-                rates = _full_load(job, pairs, feeders, worker.port, watch, result)
+                rates = _full_load(job, pairs, feeders, [each.port for each in workers], watch, result)
                 result["gpu_memory_bytes"] = grown_bytes(watch.peak_bytes, before)
-                result["gpu_memory_process_bytes"] = gpu.process_bytes(worker.pid)
+                result["gpu_memory_process_bytes"] = _sum(gpu.process_bytes(each.pid) for each in workers)
                 emit(result)
                 _latencies(job, feeders, rates, result, emit)
 
 
+def _sum(sizes: Iterable[int | None]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known else None
+
+
 def _full_load(
-    job: Job, pairs: Pairs, feeders: Feeders, port: int, watch: Watch, result: dict[str, Any]
+    job: Job, pairs: Pairs, feeders: Feeders, ports: Sequence[int], watch: Watch, result: dict[str, Any]
 ) -> float:
     """Measure throughput; rankings per second."""
     seen: list[Counters] = []
@@ -156,14 +167,13 @@ def _full_load(
 
     def sample() -> None:
         while not sampling.wait(min(1.0, job.load_s / 20)):
-            seen.append(Counters.read(port))
+            seen.append(Counters.read(ports))
 
     sampler = threading.Thread(target=sample, daemon=True)
     started_s = time.monotonic()
     sampler.start()
     try:
-        command = {"do": "load", "in_flight": math.ceil(job.in_flight / job.producers), "seconds": job.load_s}
-        answer = feeders.tell([command] * job.producers)
+        answer = feeders.tell(_loading(job, job.producers))
     finally:
         sampling.set()
         sampler.join()
@@ -212,15 +222,19 @@ def _latencies(job: Job, feeders: Feeders, rankings_per_s: float, result: dict[s
         emit(result)
     # Half of the producers feed the bulk lane as fast as it is served; the others ask as a portal does.
     backlog = job.producers // 2
-    load = {"do": "load", "in_flight": math.ceil(job.in_flight / backlog), "seconds": job.load_s}
     rate = BESIDE * rankings_per_s
-    answer = feeders.tell([load] * backlog + _arriving(job, rate, job.producers - backlog))
+    answer = feeders.tell(_loading(job, backlog) + _arriving(job, rate, job.producers - backlog))
     result["latency_beside_backlog"] = percentiles(list(chain.from_iterable(answer.each[backlog:]))) | {
         "arrivals_per_s": round(rate, 2),
         "backlog_rankings": sum(len(each) for each in answer.each[:backlog]),
     }
     say(f"beside a backlog: p95 {result['latency_beside_backlog']['p95_ms']:.1f} ms")
     emit(result)
+
+
+def _loading(job: Job, producers: int) -> list[dict[str, Any]]:
+    in_flight = math.ceil(job.in_flight * job.workers / producers)
+    return [{"do": "load", "in_flight": in_flight, "seconds": job.load_s}] * producers
 
 
 def _arriving(job: Job, rate_per_s: float, producers: int) -> list[dict[str, Any]]:

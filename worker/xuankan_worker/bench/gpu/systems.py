@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,14 @@ SYSTEMS = (
 )
 AGREEMENT = System("agreement", "reference", "agreement", "Kendall τ against PyTorch FP32")
 CHOICES = tuple(dict.fromkeys(system.choice for system in (*SYSTEMS, AGREEMENT)))
+
+
+def shared(system: System, workers: int) -> System:
+    """The same with several workers on the GPU, under a name of its own."""
+    if system.choice != "worker" or workers == 1:
+        return system
+    title = system.title.replace("whole worker", f"{workers} workers")
+    return replace(system, key=f"{workers}_workers_tensorrt_fp16", title=title)
 
 
 @dataclass(frozen=True, slots=True)
