@@ -59,7 +59,7 @@ def test_workers_and_engine_are_measured(release: Path, tmp_path: Path) -> None:
     told: list[str] = []
     document, path = bench_gpu(settings, told.append)
 
-    worker, raw = document["default/2_workers_tensorrt_fp16"], document["default/raw_engine_loop_fp16"]
+    worker, raw = document["default/2_worker_tensorrt_fp16"], document["default/raw_engine_loop_fp16"]
     assert "error" not in worker
     assert "error" not in raw
     for result in (worker, raw):

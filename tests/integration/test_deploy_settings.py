@@ -91,8 +91,14 @@ def test_compose_scrapes_each_service_under_the_name_that_it_has() -> None:
     services = compose()["services"]
     scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     ports = {"worker": 9107, "exporter": 9108, "portal": 9109}
-    targets = {target for job in scraped for target in job["static_configs"][0]["targets"]}
-    assert targets == {f"{name}:{port}" for name, port in ports.items()}
+    found = {
+        target for job in scraped for each in job.get("static_configs", ()) for target in each["targets"]
+    }
+    for job in scraped:  # a name with as many addresses as there are containers
+        found |= {
+            f"{name}:{each['port']}" for each in job.get("dns_sd_configs", ()) for name in each["names"]
+        }
+    assert found == {f"{name}:{port}" for name, port in ports.items()}
     assert all(
         "worker" in services[name]["networks"]["queue"]["aliases"] for name in ("worker-cpu", "worker-gpu")
     )

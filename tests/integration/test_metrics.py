@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import yaml
 
 from tests.support.engine import ScriptedEngine
 from tests.support.metric_names import PROMETHEUS, families, recorded, series
@@ -151,10 +152,14 @@ def _read(url: str) -> bytes:
 @contextlib.asynccontextmanager
 async def prometheus(directory: Path, targets: dict[str, int]) -> AsyncGenerator[Prometheus]:
     text = (PROMETHEUS / "prometheus.yml").read_text().replace("15s", "1s")
-    for name, port in targets.items():
-        text, count = re.subn(rf'"{name}:\d+"', f'"127.0.0.1:{port}"', text)
-        assert count == 1
-    (directory / "prometheus.yml").write_text(text)
+    settings = yaml.safe_load(text)
+    for job in settings["scrape_configs"]:  # the same jobs, elsewhere
+        found = {name: job.pop(name) for name in ("static_configs", "dns_sd_configs") if name in job}
+        assert len(found) == 1
+        job["static_configs"] = [
+            {"targets": [f"127.0.0.1:{targets[job['job_name'].removeprefix('xuankan-')]}"]}
+        ]
+    (directory / "prometheus.yml").write_text(yaml.safe_dump(settings))
     for name in ("rules.yml", "recording.yml"):
         (directory / name).write_text(
             (PROMETHEUS / name).read_text().replace("interval: 15s", "interval: 1s")

@@ -60,7 +60,7 @@ def _names(known: tuple[str, ...]) -> object:
     type=click.IntRange(1, 32),
     default=1,
     show_default=True,
-    help="Workers that share the GPU in `worker`; results of different numbers are kept side by side.",
+    help="Workers that share the GPU. Results of different numbers of them, and of rows, are kept.",
 )
 @click.option("--producers", type=click.IntRange(2), default=8, show_default=True, help="Feeding processes.")
 @click.option("--seed", default=0, show_default=True, help="Chooses the manuscripts.")

@@ -20,6 +20,8 @@ from xuankan_worker.releases.manifest import Manifest
 from xuankan_worker.rows import Profiles, Segment
 from xuankan_worker.serving import template_of
 
+MAX_BATCH = 16
+"""Rows of a batch, if not told otherwise: as `xuankan worker run` and `xuankan model build` have it."""
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -51,7 +53,7 @@ class Job:
     pairs: str
     scores: str
     engine: str = "tensorrt"
-    max_batch: int = 16
+    max_batch: int = MAX_BATCH
     device: str = "cuda"
     repeats: int = 3
     least_s: float = 4.0

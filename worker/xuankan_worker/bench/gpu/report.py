@@ -176,7 +176,7 @@ def _conditions(document: Document) -> list[str]:
             lines.append(f"{key}: {variant}")
         if result.get("worker_cpu_cores") is not None:
             lines.append(
-                f"{key}: {result['workers']} of them used {result['worker_cpu_cores']:.2f} cores, "
+                f"{key}: {result['workers']} worker processes used {result['worker_cpu_cores']:.2f} cores, "
                 f"{result['worker_cpu_cores_in_engine']:.2f} of them in the engine; {result['producers']} "
                 f"producer processes used {result['producers_cpu_cores']:.2f}; a batch had "
                 f"{result['rows_per_batch']:.1f} rows"

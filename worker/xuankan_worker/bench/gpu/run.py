@@ -21,7 +21,7 @@ from xuankan_worker.bench.gpu.models import Model, make_model
 from xuankan_worker.bench.gpu.nvml import Gpu
 from xuankan_worker.bench.gpu.pairs import choose_manuscripts, make_pairs
 from xuankan_worker.bench.gpu.report import markdown
-from xuankan_worker.bench.gpu.systems import AGREEMENT, SYSTEMS, Workload, run_system, shared
+from xuankan_worker.bench.gpu.systems import AGREEMENT, SYSTEMS, Workload, run_system, varied
 from xuankan_worker.engines.host import processor
 
 FORMAT = "xuankan-bench-gpu/2"
@@ -144,7 +144,7 @@ class _Run:
             # The smaller model compiles, and runs, in less than half the time.
             tune_s=settings.job.tune_s * (1.0 if model.name == "base" else 0.5),
         )
-        chosen = [shared(each, job.workers) for each in SYSTEMS if each.choice in settings.systems]
+        chosen = [varied(each, job) for each in SYSTEMS if each.choice in settings.systems]
         try:
             self._say(f"{model.name}: models and pairs")
             make_model(model, settings.build_options, lambda text: self._say(f"  {text}"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xuankan_worker.bench.gpu.child import Job
+from xuankan_worker.bench.gpu.child import MAX_BATCH, Job
 from xuankan_worker.bench.gpu.figures import flops
 from xuankan_worker.bench.gpu.models import Model
 from xuankan_worker.bench.gpu.pairs import Pairs, encode_profiles
@@ -56,12 +56,14 @@ AGREEMENT = System("agreement", "reference", "agreement", "Kendall τ against Py
 CHOICES = tuple(dict.fromkeys(system.choice for system in (*SYSTEMS, AGREEMENT)))
 
 
-def shared(system: System, workers: int) -> System:
-    """The same with several workers on the GPU, under a name of its own."""
-    if system.choice != "worker" or workers == 1:
-        return system
-    title = system.title.replace("whole worker", f"{workers} workers")
-    return replace(system, key=f"{workers}_workers_tensorrt_fp16", title=title)
+def varied(system: System, job: Job) -> System:
+    """The same with several workers on the GPU, or other batches, under a name of its own."""
+    key, title = system.key, system.title
+    if system.choice == "worker" and job.workers > 1:
+        key, title = f"{job.workers}_{key}", title.replace("whole worker", f"{job.workers} workers")
+    if system.choice in ("worker", "raw") and job.max_batch != MAX_BATCH:
+        key, title = f"{key}_{job.max_batch}_rows", f"{title}, {job.max_batch} rows a batch"
+    return replace(system, key=key, title=title)
 
 
 @dataclass(frozen=True, slots=True)
