@@ -147,12 +147,12 @@ async def _rerank(
 def _summary(report: Report, out: Path) -> str:
     done = report.progress
     if report.was_done:
-        return f"{out} was done before: {done.ranked:,} rankings, {done.bad:,} rows without one"
+        return f"{out} was done before: {done.ranked:,} rankings, {done.bad:,} without one"
     pace = f", {done.rows / done.seconds:,.1f} a second" if done.seconds else ""
     said = f"{out}: {done.ranked:,} rankings in {done.seconds:,.1f} s{pace}"
     if len(done.releases) > 1:
         said += f"\nthey are of {len(done.releases)} releases, because the workers changed meanwhile: "
         said += ", ".join(f"{release} {count:,}" for release, count in done.releases.items())
     if done.bad:
-        said += f"\n{report.bad_path}: {done.bad:,} rows without a ranking, each with the reason"
+        said += f"\n{report.bad_path}: {done.bad:,} without a ranking, with the reason"
     return said

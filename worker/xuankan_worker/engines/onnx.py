@@ -8,7 +8,6 @@ for GPUs runs too, slower.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from xuankan.errors import EngineError
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
 from xuankan_worker.engines.checks import check_batch
-from xuankan_worker.engines.host import processor
+from xuankan_worker.engines.host import cores, processor
 from xuankan_worker.engines.runtime import VERSION, Session, open_session
 from xuankan_worker.engines.sequence import SEQUENCE_INPUTS, sequence_feed
 from xuankan_worker.releases.manifest import GPU_MODEL, MODEL, Manifest
@@ -53,14 +52,14 @@ class OnnxEngine:
         if inputs != sorted(_BATCH_INPUTS if model == MODEL else SEQUENCE_INPUTS):
             raise EngineError(f"{path} has inputs {', '.join(inputs)}: it was not made by `xuankan model`")
         shape = manifest.architecture
-        cores = len(os.sched_getaffinity(0))
+        usable = cores()
         self._session: Session | None = session
         self._info = EngineInfo(
             name="onnx",
-            device=f"{processor()}, {cores} {'core' if cores == 1 else 'cores'}",
+            device=f"{processor()}, {usable} {'core' if usable == 1 else 'cores'}",
             buckets=(*range(_BUCKET_STEP, shape.max_length, _BUCKET_STEP), shape.max_length),
             max_batch=max_batch,
-            contexts=cores,
+            contexts=usable,
             vocabulary_size=shape.vocabulary_size,
             fingerprint=f"{manifest.fingerprint}-onnx-{VERSION}",
         )

@@ -5,7 +5,6 @@ Ranges are symmetric, so all that counts are magnitudes: a histogram for each ac
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from xuankan_worker.engines.base import TokenBatch
+from xuankan_worker.engines.host import cores
 from xuankan_worker.engines.runtime import Session, open_session
 from xuankan_worker.engines.sequence import sequence_feed
 from xuankan_worker.releases.qdq import QuantizedPrecision, Ranges, Site, constants_of, divisors, float_twin
@@ -146,7 +146,7 @@ def score(
 
 
 def _session(model: onnx.ModelProto) -> Session:
-    return open_session(model.SerializeToString(), len(os.sched_getaffinity(0)), as_written=True)
+    return open_session(model.SerializeToString(), cores(), as_written=True)
 
 
 class Observed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -19,6 +18,7 @@ from xuankan.catalogue import Catalogue
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import Template
 from xuankan_worker.engines.base import TokenBatch
+from xuankan_worker.engines.host import cores
 from xuankan_worker.engines.runtime import VERSION, open_session
 from xuankan_worker.engines.sequence import SEQUENCE_INPUTS, sequence_feed
 from xuankan_worker.releases.checkpoint import Checkpoint, read_config, unsupported
@@ -92,7 +92,7 @@ def reference_logits(
 
 def onnx_logits(model: onnx.ModelProto, batches: Sequence[TokenBatch]) -> Iterator[NDArray[np.float32]]:
     """A graph's logits on ONNX Runtime's CPU kernels, one array [B] a batch."""
-    session = open_session(model.SerializeToString(), threads=len(os.sched_getaffinity(0)))
+    session = open_session(model.SerializeToString(), threads=cores())
     sequence_major = {value.name for value in session.get_inputs()} == set(SEQUENCE_INPUTS)
     for batch in batches:
         feed = sequence_feed(batch) if sequence_major else asdict(batch)

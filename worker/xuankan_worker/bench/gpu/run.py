@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import time
@@ -22,7 +21,7 @@ from xuankan_worker.bench.gpu.nvml import Gpu
 from xuankan_worker.bench.gpu.pairs import choose_manuscripts, make_pairs
 from xuankan_worker.bench.gpu.report import markdown
 from xuankan_worker.bench.gpu.systems import AGREEMENT, SYSTEMS, Workload, run_system, varied
-from xuankan_worker.engines.host import processor
+from xuankan_worker.engines.host import cores, processor
 
 FORMAT = "xuankan-bench-gpu/2"
 CANDIDATES = 64
@@ -236,7 +235,7 @@ def _machine(gpu: dict[str, Any], peak: dict[str, Any]) -> dict[str, Any]:
         "cuda_driver": gpu["cuda_driver"],
         "cuda_of_torch": peak.get("cuda"),
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "python": platform.python_version(),
         "versions": versions,
     }
