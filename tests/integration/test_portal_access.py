@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.support.engine import ScriptedEngine
-from tests.support.gateway import HUB, OJS, calling, gateway, paper, write_keys
+from tests.support.gateway import HUB, OJS, calling, gateway, paper, serving, write_keys
 from tests.support.secured import secured_server
 from tests.support.world import Queue, eventually, running
 from xuankan.errors import InputError
@@ -198,6 +198,24 @@ async def test_the_page_may_load_nothing_from_elsewhere(server_url: str) -> None
     assert "unsafe" not in policy
     assert page.headers["x-content-type-options"] == "nosniff"
     assert escape.status_code == 404
+
+
+async def test_a_bug_is_a_problem_that_tells_nothing_of_the_inside(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = gateway(server_url)
+
+    async def fail() -> str | None:
+        raise ZeroDivisionError("of the inside")
+
+    monkeypatch.setattr(broken, "not_ready", fail)
+    with serving(broken) as url:
+        async with httpx2.AsyncClient(base_url=url) as client:
+            answer = await client.get("/readyz")
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "internal"
+    assert "inside" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
 async def test_a_file_becomes_a_manuscript(server_url: str) -> None:

@@ -150,7 +150,9 @@ async def _error(request: Request, error: Exception) -> Response:
 
 async def _bug(request: Request, error: Exception) -> Response:
     del error  # the server logs it
-    return await _problem(request, Problem("internal", "the portal's log says more"))
+    response = await _problem(request, Problem("internal", "the portal's log says more"))
+    response.headers.update(_SECURITY)  # Starlette answers this one outside of what it observes
+    return response
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
