@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.secured import USERS, make_acl, password
+from xuankan.candidates import FirstStage
 from xuankan.catalogue import Catalogue, Journal
 from xuankan.doctor import package, queue, server
 from xuankan.doctor.findings import Finding, Role
@@ -17,6 +18,7 @@ from xuankan.doctor.needs import needs
 from xuankan.doctor.package import Package
 from xuankan.doctor.queue import QueueFacts
 from xuankan.doctor.server import ROLES, ServerFacts
+from xuankan.errors import CatalogueError
 from xuankan.protocol.address import Address
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.template import Template
@@ -216,24 +218,38 @@ def test_no_worker_and_dead_letters_want_attention() -> None:
 def test_a_catalogue_of_ones_own_is_looked_through(tmp_path: Path) -> None:
     journal = Journal(id="ours", title="Ours", issns=("1234-5678",), profile="Ours. Reefs and fish.")
     Catalogue((journal,)).save(tmp_path / "ours.json.gz")
-    ours, found = package.examine(tmp_path / "ours.json.gz", {})
+    ours, found = package.examine(tmp_path / "ours.json.gz", {}, None)
     assert ours.catalogue is not None
     well, wrong = [one for one in found if one.name == "catalogue"]
-    assert "1 of them are judged by their profiles alone" in well.fact
+    assert well.state == "ok"
+    assert "1 are judged by their profiles alone" in the(found, "first stage").fact
     assert wrong.state == "warning"
     assert "1234-5678" in wrong.fact
     (tmp_path / "broken.json.gz").write_bytes(b"nothing")
-    ours, found = package.examine(tmp_path / "broken.json.gz", {})
+    ours, found = package.examine(tmp_path / "broken.json.gz", {}, None)
     assert ours.catalogue is None
     assert the(found, "catalogue").state == "failure"
 
 
+@pytest.mark.parametrize(("role", "state"), [("producer", "failure"), (None, "warning"), ("worker", "")])
+def test_only_producers_need_what_chooses_candidates(
+    monkeypatch: pytest.MonkeyPatch, role: Role | None, state: str
+) -> None:
+    def missing() -> FirstStage:
+        raise CatalogueError("first_stage.npz: no such file")
+
+    monkeypatch.setattr(FirstStage, "default", missing)
+    _, found = package.examine(None, {}, role)
+    assert [one.state for one in found if one.name == "first stage"] == ([state] if state else [])
+    assert {one.state for one in found if one.name != "first stage"} == {"ok"}
+
+
 def test_keys_are_checked_and_not_shown() -> None:
     key = base64.b64encode(bytes(range(32))).decode()
-    ours, found = package.examine(None, {"XUANKAN_KEYS": key})
+    ours, found = package.examine(None, {"XUANKAN_KEYS": key}, None)
     assert ours.sealed
     assert the(found, "sealing").state == "ok"
-    ours, found = package.examine(None, {"XUANKAN_KEYS": "nonsense!"})
+    ours, found = package.examine(None, {"XUANKAN_KEYS": "nonsense!"}, None)
     assert not ours.sealed
     assert the(found, "sealing").state == "failure"
     assert "nonsense" not in the(found, "sealing").fact

@@ -41,7 +41,7 @@ def examine(
         InputError: a URL that cannot be one.
     """
     address = Address.parse(url)
-    ours, found = package.examine(catalogue_file, os.environ)
+    ours, found = package.examine(catalogue_file, os.environ, role)
     found += asyncio.run(_remote(url, address, keys, role, ours))
     if role in (None, "worker"):
         for part in entry_points(group="xuankan.checks"):

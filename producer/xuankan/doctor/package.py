@@ -13,7 +13,7 @@ from typing import Final
 from xuankan.candidates import FirstStage
 from xuankan.catalogue import Catalogue
 from xuankan.catalogue.check import check
-from xuankan.doctor.findings import Finding, by_state
+from xuankan.doctor.findings import Finding, Role, by_state
 from xuankan.errors import InputError, XuankanError
 from xuankan.protocol.sealing import KEYS_VARIABLE, Sealer
 from xuankan.protocol.template import Template
@@ -35,19 +35,25 @@ class Package:
     sealed: bool
 
 
-def examine(catalogue_file: Path | None, environment: Mapping[str, str]) -> tuple[Package, list[Finding]]:
+def examine(
+    catalogue_file: Path | None, environment: Mapping[str, str], role: Role | None
+) -> tuple[Package, list[Finding]]:
     """Look at the installation.
 
     Args:
         catalogue_file: as producers and workers are given it; None for the package's own.
         environment: where the keys are.
+        role: what this machine has to do; only producers choose candidates, and the workers' images cannot.
     """
     found = [_installation()]
     template, one = _template()
     found.append(one)
     catalogue, several = _catalogue(catalogue_file, template)
+    found += several
+    if catalogue is not None and role in (None, "producer"):
+        found.append(_first_stage(catalogue, role))
     sealed, one = _sealing(environment)
-    return Package(catalogue, template, sealed), [*found, *several, one]
+    return Package(catalogue, template, sealed), [*found, one]
 
 
 def _installation() -> Finding:
@@ -69,16 +75,10 @@ def _template() -> tuple[Template | None, Finding]:
 def _catalogue(file: Path | None, template: Template | None) -> tuple[Catalogue | None, list[Finding]]:
     try:
         catalogue = Catalogue.default() if file is None else Catalogue.load(file)
-        first = FirstStage.default()
-        fitted = first.for_catalogue(catalogue)
     except XuankanError as error:
         remedy = "install xuankan again" if file is None else "make it again: xuankan catalogue import"
         return None, [Finding(AREA, "catalogue", "failure", str(error), remedy)]
-    known = len(set(first.journals) & set(fitted.journals))
-    fact = f"{len(catalogue):,} journals, version {catalogue.version}"
-    if known < len(catalogue):
-        fact += f"; {len(catalogue) - known:,} of them are judged by their profiles alone"
-    found = [Finding(AREA, "catalogue", "ok", fact)]
+    found = [Finding(AREA, "catalogue", "ok", f"{len(catalogue):,} journals, version {catalogue.version}")]
     if file is not None and template is not None:
         tokenizer = template.tokenizer
         report = check(
@@ -95,6 +95,21 @@ def _catalogue(file: Path | None, template: Template | None) -> tuple[Catalogue 
             remedy = f"xuankan catalogue check --catalogue {file}"
             found.append(Finding(AREA, "catalogue", "warning", fact, remedy))
     return catalogue, found
+
+
+def _first_stage(catalogue: Catalogue, role: Role | None) -> Finding:
+    try:
+        first = FirstStage.default()
+        fitted = first.for_catalogue(catalogue)
+    except XuankanError as error:
+        state = "failure" if role == "producer" else "warning"
+        remedy = "install xuankan again, or produce elsewhere: without it no candidates are chosen here"
+        return Finding(AREA, "first stage", state, str(error), remedy)
+    known = len(set(first.journals) & set(fitted.journals))
+    fact = f"knows papers of {known:,} journals"
+    if known < len(catalogue):
+        fact += f"; {len(catalogue) - known:,} are judged by their profiles alone"
+    return Finding(AREA, "first stage", "ok", fact)
 
 
 def _sealing(environment: Mapping[str, str]) -> tuple[bool, Finding]:
