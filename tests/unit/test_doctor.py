@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from xuankan.protocol.template import Template
 from xuankan_worker.doctor import checks
 from xuankan_worker.engines.tensorrt import library
 from xuankan_worker.engines.tensorrt.library import Gpu
+from xuankan_worker.releases.manifest import Manifest
 
 KEYS = Keys("test")
 INFO: dict[str, Any] = {
@@ -271,6 +273,21 @@ def test_a_damaged_release_is_named(tmp_path: Path, release: Path) -> None:
     notes = [one for one in checks(release, other, True) if one.name == "release"]
     assert [one.state for one in notes] == ["ok", "warning"]
     assert "xuankan model evaluate" in notes[1].remedy
+
+
+def test_a_release_may_have_nothing_but_engines(tmp_path: Path, release: Path) -> None:
+    directory = tmp_path / "release"
+    shutil.copytree(release, directory)
+    graph = directory / next(iter(Manifest.load(directory).files))
+    graph.unlink()
+    assert the(checks(directory, None, True), "release").state == "failure"
+    plan = directory / "engines" / "of-some-gpu" / "engine.plan"
+    plan.parent.mkdir(parents=True)
+    plan.touch()
+    found = checks(directory, None, True)
+    assert the(found, "release").state == "ok"
+    assert f"without {graph.name}" in the(found, "release").fact
+    assert the(found, "engine").state == "failure"  # no GPU here
 
 
 def test_a_gpu_without_an_engine_for_it_says_how_to_build_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,18 +43,25 @@ def _is_installed(module: str) -> bool:
 
 def _release(directory: Path, catalogue: Catalogue | None, found: list[Finding]) -> Manifest | None:
     """Check a release; None if it cannot be served."""
+    from xuankan_worker.engines.tensorrt.plan import ENGINES, PLAN
     from xuankan_worker.serving import template_of
 
+    absent: list[str] = []
     try:
         manifest = Manifest.load(directory)
-        manifest.verify(directory)
+        if any((directory / ENGINES).glob(f"*/{PLAN}")):
+            absent = [name for name in manifest.files if not (directory / name).exists()]
+        manifest.verify(directory, absent)
         template_of(manifest, directory)
     except XuankanError as error:
         remedy = "give another by --model, or install this one again"
         found.append(Finding(AREA, "release", "failure", str(error), remedy))
         return None
-    files = "file is" if len(manifest.files) == 1 else "files are"
-    fact = f"{manifest.name}, {manifest.fingerprint}, its {len(manifest.files)} {files} as made"
+    if absent:  # engines alone serve, and weigh half as much
+        fact = f"{manifest.name}, {manifest.fingerprint}, for engines only: without {', '.join(absent)}"
+    else:
+        files = "file is" if len(manifest.files) == 1 else "files are"
+        fact = f"{manifest.name}, {manifest.fingerprint}, its {len(manifest.files)} {files} as made"
     found.append(Finding(AREA, "release", "ok", fact))
     if catalogue is not None and catalogue.version != manifest.catalogue:
         fact = f"trained on catalogue {manifest.catalogue}, and here is {catalogue.version}"
@@ -122,7 +129,7 @@ def _engine(directory: Path, manifest: Manifest | None, gpu: Gpu | None, librari
             reason = str(error)
     try:
         fact = _try_onnx(directory)
-    except EngineError as error:
+    except XuankanError as error:  # a release of engines alone has no graph
         return Finding(AREA, "engine", "failure", f"{reason}; {error}" if reason else str(error), _INSTALL)
     if reason:
         remedy = "xuankan model export --out DIR, xuankan model build DIR, xuankan worker run --model DIR"
@@ -156,6 +163,7 @@ def _try_onnx(directory: Path) -> str:
 
     Raises:
         EngineError: ONNX Runtime is not installed, or does not run it.
+        ReleaseError: the release has no graph.
     """
     if not _is_installed("onnxruntime"):
         raise EngineUnavailable("onnxruntime is not installed")
