@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import platform
 import re
 import socket
-
-_claims: list[socket.socket] = []
 
 
 def claim_name() -> str:
@@ -32,5 +31,5 @@ def claim_name() -> str:
                 raise
             number += 1
             continue
-        _claims.append(claim)
+        atexit.register(claim.close)  # which keeps it open until then
         return f"{host}:{number}"
