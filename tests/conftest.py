@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support import tiny_bert
 from tests.support.server import ValkeyProcess
@@ -14,9 +14,11 @@ from xuankan.protocol.template import Template
 from xuankan_worker.releases.manifest import Manifest
 from xuankan_worker.server import connect
 
-# The same examples in every run, however slow the host; `--hypothesis-profile=explore` looks for new ones.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.register_profile("explore", deadline=None, max_examples=2000)
+# The same examples in every run, however slow the host: `too_slow` would be about it, not about the examples.
+# `--hypothesis-profile=explore` looks for new ones.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=SLOW)
+settings.register_profile("explore", deadline=None, suppress_health_check=SLOW, max_examples=2000)
 settings.load_profile("repeatable")
 
 
