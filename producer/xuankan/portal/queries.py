@@ -7,7 +7,15 @@ from typing import Annotated, Final
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from xuankan.candidates import Filters
-from xuankan.portal.schemas import Languages, Price, Words
+from xuankan.portal.schemas import (
+    ACCESS,
+    CHARGE,
+    FiltersBody,
+    InLanguages,
+    OfPublishers,
+    OnSubjects,
+    Price,
+)
 
 MAX_WAIT_S: Final = 60.0
 
@@ -43,15 +51,11 @@ class FileQuery(Struct, forbid_unknown_fields=True):
 class JournalsQuery(Struct, forbid_unknown_fields=True):
     """Which journals to list: the filters of a ranking, and words."""
 
-    open_access: Annotated[
-        bool | UnsetType, Meta(description="true: gold or diamond only; false: the others only.")
-    ] = UNSET
-    max_apc_usd: Annotated[
-        Price | UnsetType, Meta(description="Publishing openly costs at most so many US dollars.")
-    ] = UNSET
-    languages: Annotated[Languages, Meta(description="It publishes in one of these.")] = []
-    publishers: Annotated[Words, Meta(description="Its publisher's name holds one of these.")] = []
-    subjects: Annotated[Words, Meta(description="One of its subjects holds one of these.")] = []
+    open_access: Annotated[bool | UnsetType, ACCESS] = UNSET
+    max_apc_usd: Annotated[Price | UnsetType, CHARGE] = UNSET
+    languages: InLanguages = []
+    publishers: OfPublishers = []
+    subjects: OnSubjects = []
     q: Annotated[str, Meta(max_length=200, description="Words of the title, an ISSN or an id.")] = ""
     limit: Annotated[int, Meta(ge=0, le=1000)] = 50
     offset: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
@@ -62,10 +66,10 @@ class JournalsQuery(Struct, forbid_unknown_fields=True):
         Raises:
             FilterError: a text without a letter or digit.
         """
-        return Filters(
-            None if self.open_access is UNSET else self.open_access,
-            None if self.max_apc_usd is UNSET else self.max_apc_usd,
-            tuple(self.languages),
-            tuple(self.publishers),
-            tuple(self.subjects),
-        )
+        return FiltersBody(
+            open_access=None if self.open_access is UNSET else self.open_access,
+            max_apc_usd=None if self.max_apc_usd is UNSET else self.max_apc_usd,
+            languages=self.languages,
+            publishers=self.publishers,
+            subjects=self.subjects,
+        ).filters()

@@ -23,23 +23,25 @@ _MAX_CANDIDATES: Final = 1000
 _Text = Annotated[str, Meta(max_length=MAX_CHARACTERS)]
 _Word = Annotated[str, Meta(min_length=1, max_length=200)]
 _Language = Annotated[str, Meta(pattern="^[A-Za-z]{2}$", description="An ISO 639-1 code, such as en.")]
-Words = Annotated[list[_Word], Meta(max_length=100)]
-Languages = Annotated[list[_Language], Meta(max_length=100)]
+_Words = Annotated[list[_Word], Meta(max_length=100)]
+_Languages = Annotated[list[_Language], Meta(max_length=100)]
 Price = Annotated[float, Meta(ge=0, le=1_000_000)]
+# A filter is the same in a body and in a query, but for null, which a query cannot say.
+ACCESS: Final = Meta(description="true: gold or diamond only; false: the others only.")
+CHARGE: Final = Meta(description="Publishing openly costs at most so many US dollars.")
+InLanguages = Annotated[_Languages, Meta(description="It publishes in one of these.")]
+OfPublishers = Annotated[_Words, Meta(description="Its publisher's name holds one of these.")]
+OnSubjects = Annotated[_Words, Meta(description="One of its subjects holds one of these.")]
 
 
 class FiltersBody(Struct, forbid_unknown_fields=True):
     """What a journal must be to be scored. A journal of which the fact is not known does not pass."""
 
-    open_access: Annotated[
-        bool | None, Meta(description="true: gold or diamond only; false: the others only.")
-    ] = None
-    max_apc_usd: Annotated[
-        Price | None, Meta(description="Publishing openly costs at most so many US dollars.")
-    ] = None
-    languages: Annotated[Languages, Meta(description="It publishes in one of these.")] = []
-    publishers: Annotated[Words, Meta(description="Its publisher's name holds one of these.")] = []
-    subjects: Annotated[Words, Meta(description="One of its subjects holds one of these.")] = []
+    open_access: Annotated[bool | None, ACCESS] = None
+    max_apc_usd: Annotated[Price | None, CHARGE] = None
+    languages: InLanguages = []
+    publishers: OfPublishers = []
+    subjects: OnSubjects = []
 
     def filters(self) -> Filters:
         """The same for a producer.

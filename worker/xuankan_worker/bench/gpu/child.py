@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from xuankan.protocol.template import Template
 from xuankan_worker.bench.gpu.pairs import Pairs, encode_profiles
 from xuankan_worker.engines import TokenBatch
+from xuankan_worker.engines.tensorrt.shapes import MAX_BATCH
 from xuankan_worker.releases.manifest import Manifest
 from xuankan_worker.rows import Profiles, Segment
 from xuankan_worker.serving import template_of
 
-MAX_BATCH = 16
-"""Rows of a batch, if not told otherwise: as `xuankan worker run` and `xuankan model build` have it."""
 Emit = Callable[[dict[str, Any]], None]
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from xuankan_worker.bench.gpu.child import MAX_BATCH, Job
+from xuankan_worker.bench.gpu.child import Job
 from xuankan_worker.bench.gpu.figures import flops
 from xuankan_worker.bench.gpu.models import Model
 from xuankan_worker.bench.gpu.pairs import Pairs, encode_profiles
+from xuankan_worker.engines.tensorrt.shapes import MAX_BATCH
 from xuankan_worker.releases.manifest import Architecture, Manifest
 
 _PACKAGE = "xuankan_worker.bench.gpu"
