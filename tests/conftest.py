@@ -11,8 +11,8 @@ from tests.support import tiny_bert
 from tests.support.server import ValkeyProcess
 from tests.support.world import Queue
 from xuankan.protocol.template import Template
-from xuankan_worker.releases.manifest import Manifest
-from xuankan_worker.server import connect
+from xuankan_worker.manifest import Manifest
+from xuankan_worker.queue.connection import connect
 
 # The same examples in every run, however slow the host: `too_slow` would be about it, not about the examples.
 # `--hypothesis-profile=explore` looks for new ones.

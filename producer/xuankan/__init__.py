@@ -13,18 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xuankan.bulk import Outcome
     from xuankan.candidates import Filters
     from xuankan.catalogue import Catalogue, Journal
-    from xuankan.client import Producer, Ticket
-    from xuankan.embedded import EmbeddedServer, EmbeddedWorker
+    from xuankan.client.bulk import Outcome
+    from xuankan.client.limits import Limits, Pressure
+    from xuankan.client.prepare import Options
+    from xuankan.client.producer import Producer, Ticket
+    from xuankan.client.rankings import Ranking, RankingTimings
+    from xuankan.client.sync import SyncProducer
+    from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker
     from xuankan.errors import XuankanError
     from xuankan.manuscript import Manuscript
-    from xuankan.prepare import Options
-    from xuankan.pressure import Limits, Pressure
     from xuankan.protocol.wire import RankedJournal
-    from xuankan.rankings import Ranking, RankingTimings
-    from xuankan.sync import SyncProducer
 
 __all__ = [
     "Catalogue",
@@ -48,21 +48,21 @@ __all__ = [
 
 _HOMES = {
     "Catalogue": "catalogue",
-    "EmbeddedServer": "embedded",
-    "EmbeddedWorker": "embedded",
+    "EmbeddedServer": "embedded.servers",
+    "EmbeddedWorker": "embedded.servers",
     "Filters": "candidates",
     "Journal": "catalogue",
-    "Limits": "pressure",
+    "Limits": "client.limits",
     "Manuscript": "manuscript",
-    "Options": "prepare",
-    "Outcome": "bulk",
-    "Pressure": "pressure",
-    "Producer": "client",
+    "Options": "client.prepare",
+    "Outcome": "client.bulk",
+    "Pressure": "client.limits",
+    "Producer": "client.producer",
     "RankedJournal": "protocol.wire",
-    "Ranking": "rankings",
-    "RankingTimings": "rankings",
-    "SyncProducer": "sync",
-    "Ticket": "client",
+    "Ranking": "client.rankings",
+    "RankingTimings": "client.rankings",
+    "SyncProducer": "client.sync",
+    "Ticket": "client.producer",
     "XuankanError": "errors",
 }
 

@@ -18,8 +18,8 @@ import click
 import numpy as np
 from tests.support.simulation import Cost, Lengths, row_lengths, shuffled, simulate, unseen_papers
 
-from xuankan_worker.batcher import BatchLimits
 from xuankan_worker.engines.tensorrt.shapes import Shape, choose_buckets, default_shapes
+from xuankan_worker.scheduling.batcher import BatchLimits
 
 JOURNALS, MANUSCRIPT_TOKENS, PROFILE_TOKENS, LONGEST = 64, 384, 125, 512
 ROUNDS = 8

@@ -37,7 +37,7 @@ from xuankan.protocol.template import Template
 from xuankan_worker.cli.worker import serve
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.serving import Serving
+from xuankan_worker.execution.served_model import Serving
 
 NAMESPACE = "rerank-bench"
 

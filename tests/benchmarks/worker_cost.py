@@ -33,11 +33,11 @@ from xuankan.protocol import scripts
 from xuankan.protocol.keys import Keys, Lane
 from xuankan.protocol.template import Template, default_directory
 from xuankan.protocol.wire import Request
-from xuankan_worker.app import Worker
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.server import connect
-from xuankan_worker.serving import Serving
+from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.queue.connection import connect
+from xuankan_worker.worker import Worker
 
 BUCKETS = (192, 224, 256, 272, 288, 304, 320, 336, 368, 384, 416, 448, 480, 512)
 JOURNALS = 64

@@ -21,8 +21,8 @@ from tests.support.server import ValkeyProcess
 from tests.support.world import TEMPERATURE, WEIGHT, config
 from xuankan.catalogue import Catalogue
 from xuankan.protocol.template import Template
-from xuankan_worker.app import Worker
-from xuankan_worker.serving import Serving
+from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.worker import Worker
 
 _PATIENCE_MS = 30_000
 """On a machine that is busy with other things."""

@@ -13,7 +13,7 @@ from playwright.async_api import expect
 from tests.browser.acts import paper, rank, ranked, titles, write
 from tests.browser.conftest import OpenPage, Site
 from tests.support.gateway import OJS, served
-from xuankan.embedded import EmbeddedWorker
+from xuankan.embedded.servers import EmbeddedWorker
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

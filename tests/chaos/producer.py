@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from tests.chaos.plan import Work
 from tests.chaos.world import KEYS, OPTIONS, digest, manuscript, preparer
-from xuankan.client import Producer
+from xuankan.client.prepare import Options
+from xuankan.client.producer import Producer
 from xuankan.errors import (
     RequestCancelled,
     RequestExpired,
@@ -23,7 +24,6 @@ from xuankan.errors import (
     ServerUnavailable,
     WaitTimeout,
 )
-from xuankan.prepare import Options
 
 _log = logging.getLogger(__name__)
 _TASKS: Final = 12

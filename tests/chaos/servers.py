@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 
 from tests.chaos.proxy import Proxy
 from tests.chaos.world import KEYS
-from xuankan.embedded import EmbeddedServer, free_port
-from xuankan.protocol.connect import is_passing
+from xuankan.embedded.servers import EmbeddedServer, free_port
+from xuankan.transport.client import is_passing
 
 Kind = Literal["valkey", "redis", "cluster"]
 REDIS_BINARY: Final = Path("/usr/bin/redis-server")

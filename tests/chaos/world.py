@@ -18,13 +18,13 @@ from tests.chaos.plan import Marker, Work
 from tests.support.engine import ScriptedEngine, ScriptedSlot, score_tokens
 from xuankan.candidates import FirstStage
 from xuankan.catalogue import Catalogue
+from xuankan.client.prepare import Options, Preparer
 from xuankan.manuscript import Manuscript
-from xuankan.prepare import Options, Preparer
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.template import Template
 from xuankan.protocol.wire import RankedJournal
 from xuankan_worker.engines.base import TokenBatch
-from xuankan_worker.serving import Serving
+from xuankan_worker.execution.served_model import Serving
 
 KEYS: Final = Keys("chaos")
 RELEASE, WEIGHT, TEMPERATURE = "chaos-1", 0.7, 2.0

@@ -14,8 +14,8 @@ from tests.gpu.conftest import SHAPES, Say
 from tests.support import tiny_bert
 from tests.support.gpu import TOLERANCE, batch_of, error_of
 from xuankan_worker.engines import Slot, TokenBatch
+from xuankan_worker.engines.tensorrt.context import Lane
 from xuankan_worker.engines.tensorrt.engine import TensorRTEngine, open_tensorrt
-from xuankan_worker.engines.tensorrt.lane import Lane
 from xuankan_worker.engines.tensorrt.shapes import Shape
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]

@@ -24,11 +24,11 @@ from tests.support.scrape import exporting, values
 from tests.support.secured import USERS, Secured, make_acl, password, secured_server
 from tests.support.world import KEYS, Queue, assert_ranked, eventually, request, running
 from xuankan import Producer
-from xuankan.dead import DeadLetters
-from xuankan.embedded import free_port
+from xuankan.dead_letters import DeadLetters
+from xuankan.embedded.servers import free_port
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.keys import GROUP, Keys
-from xuankan_worker.server import connect
+from xuankan_worker.queue.connection import connect
 
 INTERACTIVE, BULK = KEYS.stream("interactive"), KEYS.stream("bulk")
 POISON = 2999

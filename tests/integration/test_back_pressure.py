@@ -17,7 +17,7 @@ from tests.support.server import ValkeyProcess
 from tests.support.world import KEYS, Queue, eventually, run_burst, running
 from xuankan import Limits, Producer, Ticket
 from xuankan.errors import QueueFull
-from xuankan_worker.server import connect
+from xuankan_worker.queue.connection import connect
 
 ROW_S = 0.002
 SLOW: dict[str, Any] = {"contexts": 1, "row_s": ROW_S}

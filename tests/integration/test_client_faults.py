@@ -15,7 +15,7 @@ from tests.support.server import ValkeyProcess, free_port
 from tests.support.world import KEYS, Queue, eventually, running
 from xuankan import Producer
 from xuankan.errors import InputError, QueueFull, RequestError, ServerUnavailable, WaitTimeout
-from xuankan_worker.server import connect
+from xuankan_worker.queue.connection import connect
 
 
 async def test_no_server_at_start_is_said_within_the_stated_time() -> None:

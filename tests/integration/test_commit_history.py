@@ -21,7 +21,7 @@ from tests.support.world import KEYS
 from xuankan.protocol import delivery, scripts
 from xuankan.protocol.delivery import Burial, Call
 from xuankan.protocol.keys import GROUP
-from xuankan_worker.server import connect
+from xuankan_worker.queue.connection import connect
 
 _T = TypeVar("_T")
 STREAM = KEYS.stream("interactive")

@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.engine import ScriptedEngine
 from tests.support.world import config, eventually, serving
-from xuankan.protocol.connect import open_client
-from xuankan_worker.app import Worker
+from xuankan.transport.client import open_client
+from xuankan_worker.worker import Worker
 
 
 async def test_connections_are_lent_in_the_order_of_asking(server_url: str) -> None:

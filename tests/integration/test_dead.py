@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from tests.support.engine import ScriptedEngine
 from tests.support.world import KEYS, Queue, assert_ranked, request, run_burst
 from xuankan.cli.dead import dead
-from xuankan.dead import DeadLetters
+from xuankan.dead_letters import DeadLetters
 from xuankan.protocol import scripts
 from xuankan.protocol.wire import Request
 

@@ -23,10 +23,11 @@ EXTRAS = {
 }
 SERVERS = ("worker-gpu", "worker-cpu", "portal")
 IMPORTS = {
-    "worker-gpu": "xuankan_worker.app, xuankan_worker.serving, xuankan_worker.engines.tensorrt.engine, "
-    "cuda.bindings.runtime, tensorrt_rtx, xuankan_worker.cli.worker, xuankan_worker.cli.top, pynvml",
-    "worker-cpu": "xuankan_worker.app, xuankan_worker.serving, xuankan_worker.engines.onnx, onnxruntime, "
-    "xuankan_worker.exporter, xuankan_worker.cli.worker",
+    "worker-gpu": "xuankan_worker.worker, xuankan_worker.execution.served_model, "
+    "xuankan_worker.engines.tensorrt.engine, cuda.bindings.runtime, tensorrt_rtx, "
+    "xuankan_worker.cli.worker, xuankan_worker.cli.top, pynvml",
+    "worker-cpu": "xuankan_worker.worker, xuankan_worker.execution.served_model, "
+    "xuankan_worker.engines.onnx, onnxruntime, xuankan_worker.operations.exporter, xuankan_worker.cli.worker",
     "portal": "xuankan.portal.app, xuankan.portal.extract, xuankan.portal.extract_child, xuankan.cli.portal, "
     "uvicorn, uvicorn.protocols.http.h11_impl, xuankan.cli.rerank, docx, pypdfium2, rispy, bibtexparser",
 }

@@ -21,8 +21,8 @@ from redis import Redis
 
 from tests.support.programs import need
 from xuankan.cli.main import cli
-from xuankan.embedded import EmbeddedServer
-from xuankan.portal.keys import KeyRing
+from xuankan.embedded.servers import EmbeddedServer
+from xuankan.portal.api_keys import KeyRing
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TOOLS = Path(sys.executable).parent
@@ -204,7 +204,7 @@ def test_workers_are_scaled_by_a_metric_that_the_exporter_serves(overlay: str) -
     (scaled,) = (one for one in manifests(overlay) if one["kind"] == "ScaledObject")
     query = scaled["spec"]["triggers"][0]["metadata"]["query"]
     (metric,) = re.findall(r"xuankan_\w+", query)
-    assert metric in (DEPLOY.parent / "worker/xuankan_worker/exporter.py").read_text()
+    assert metric in (DEPLOY.parent / "worker/xuankan_worker/operations/exporter.py").read_text()
     replicas = [
         one["spec"].get("replicas") for one in manifests(overlay) if one["metadata"]["name"] == "worker"
     ]

@@ -20,7 +20,7 @@ from tests.support.secured import Secured, password, secured_server
 from tests.support.topology import cluster
 from tests.support.world import KEYS, Queue, catalogue, eventually, running
 from xuankan.cli.doctor import doctor
-from xuankan.embedded import EmbeddedServer
+from xuankan.embedded.servers import EmbeddedServer
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.support.programs import need
 from tests.support.scrape import exporting, fetch, values
 from tests.support.server import ValkeyProcess
 from tests.support.world import KEYS, Queue, eventually, request, run_burst, running
-from xuankan_worker.exporter import Exporter
+from xuankan_worker.operations.exporter import Exporter
 
 
 async def shows(exporter: Exporter, **expected: float) -> bool:

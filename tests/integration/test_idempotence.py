@@ -14,8 +14,8 @@ from tests.support.engine import ScriptedEngine
 from tests.support.portal import assert_right, manuscript, producer
 from tests.support.world import KEYS, Queue, run_burst, running
 from xuankan import Filters, Manuscript, Options
+from xuankan.client.prepare import digest
 from xuankan.errors import RequestConflict, RequestExpired
-from xuankan.prepare import digest
 from xuankan.protocol.scripts import RESULT_TTL_MS, TICKET_TTL_MS
 
 pytestmark = pytest.mark.usefixtures("queue")

@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.programs import need
 from xuankan import Manuscript, SyncProducer
-from xuankan.embedded import EmbeddedServer, EmbeddedWorker, free_port
+from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker, free_port
 
 PROGRAMS = Path(__file__).parents[2] / "docs" / "integrations"
 TITLE = "Galaxy morphology prediction using capsule networks"

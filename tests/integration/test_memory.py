@@ -15,7 +15,7 @@ from tests.support.world import KEYS, Queue, eventually, running
 from xuankan import Producer
 from xuankan.errors import RequestCancelled, RequestExpired
 from xuankan.protocol.scripts import REPLY_TTL_MS, RESULT_TTL_MS, TICKET_TTL_MS
-from xuankan_worker.server import connect
+from xuankan_worker.queue.connection import connect
 
 LIFETIMES_MS = {"ticket": TICKET_TTL_MS, "result": RESULT_TTL_MS, "reply": REPLY_TTL_MS}
 FOR_GOOD = {KEYS.stream("interactive"), KEYS.stream("bulk")}

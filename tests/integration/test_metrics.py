@@ -23,7 +23,7 @@ from tests.support.programs import need
 from tests.support.scrape import OPENMETRICS, exporting, fetch, values
 from tests.support.server import free_port
 from tests.support.world import Queue, eventually, request, running
-from xuankan_worker.app import Worker
+from xuankan_worker.worker import Worker
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-00f067aa0ba902b7-01", f"00-{TRACE}-00f067aa0ba902b7-00"

@@ -27,13 +27,13 @@ from xuankan_worker.cli.quantize import quantize
 from xuankan_worker.engines.tensorrt.library import load_library
 from xuankan_worker.engines.tensorrt.plan import PLAN
 from xuankan_worker.engines.tensorrt.shapes import Shape
+from xuankan_worker.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256
 from xuankan_worker.releases import gpu_quantize, numerics
 from xuankan_worker.releases.build import build
 from xuankan_worker.releases.calibrate import Method, Observed, score
 from xuankan_worker.releases.export import ExportSettings, export_release
 from xuankan_worker.releases.gpu_quantize import Candidate, quantize_release
 from xuankan_worker.releases.judge import Loss, Material
-from xuankan_worker.releases.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256
 from xuankan_worker.releases.qdq import Ranges
 
 PAPERS = Path(__file__).parents[1] / "data" / "papers.parquet"

@@ -15,8 +15,8 @@ from tests.support.gateway import HUB, OJS, calling, gateway, paper, serving, wr
 from tests.support.secured import secured_server
 from tests.support.world import Queue, eventually, running
 from xuankan.errors import InputError
+from xuankan.portal.api_keys import KeyRing, new_key
 from xuankan.portal.app import application
-from xuankan.portal.keys import KeyRing, new_key
 
 pytestmark = pytest.mark.usefixtures("queue")
 

@@ -20,7 +20,7 @@ from tests.support.gateway import paper, write_keys
 from tests.support.programs import need
 from tests.support.server import ValkeyProcess, free_port
 from tests.support.world import KEYS
-from xuankan.portal.keys import KeyRing
+from xuankan.portal.api_keys import KeyRing
 
 _COMMAND = (sys.executable, "-m", "xuankan.cli.main", "portal")
 

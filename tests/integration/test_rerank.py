@@ -29,7 +29,7 @@ from xuankan.backlog.results import Results
 from xuankan.backlog.sources import Backlog, Shard
 from xuankan.errors import FilterError, RequestIncompatible
 from xuankan.protocol.template import Template
-from xuankan_worker.app import Worker
+from xuankan_worker.worker import Worker
 
 CANDIDATES = 5
 

@@ -20,9 +20,9 @@ from tests.support.portal import manuscript
 from tests.support.world import KEYS, Queue, catalogue, running, serving
 from xuankan import Catalogue
 from xuankan.protocol.keys import Keys
-from xuankan_worker.app import Worker
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.serving import Serving
+from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.worker import Worker
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 ROWS: list[dict[str, str]] = [

@@ -18,8 +18,8 @@ from tests.support.world import Queue, config, eventually, request, running
 from xuankan import Manuscript
 from xuankan.errors import InputError, RequestFailed, ServerUnavailable, XuankanError
 from xuankan.logs import JsonFormatter, TextFormatter
-from xuankan.protocol.connect import describe, open_client
 from xuankan.protocol.sealing import Sealer
+from xuankan.transport.client import describe, open_client
 
 CANARY = "zirconium turquoise"
 PASSWORD = "hunter2-of-the-queue"

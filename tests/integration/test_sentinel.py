@@ -11,7 +11,7 @@ from tests.support.engine import ScriptedEngine
 from tests.support.portal import assert_right, manuscript, producer
 from tests.support.topology import sentinel_set, tell
 from tests.support.world import KEYS, eventually, running
-from xuankan.embedded import free_port
+from xuankan.embedded.servers import free_port
 from xuankan.errors import ServerUnavailable
 
 

@@ -21,10 +21,10 @@ from tests.support.programs import need
 from tests.support.topology import tell
 from tests.support.world import KEYS, eventually, running
 from xuankan import Producer, Ticket
-from xuankan.embedded import EmbeddedServer, free_port
+from xuankan.embedded.servers import EmbeddedServer, free_port
 from xuankan.errors import ServerUnavailable
-from xuankan.protocol.connect import open_client
-from xuankan_worker import server as worker_server
+from xuankan.transport.client import open_client
+from xuankan_worker.queue import connection as worker_server
 
 STREAM = KEYS.stream("interactive")
 

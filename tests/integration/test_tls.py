@@ -21,9 +21,9 @@ from tests.support import portal
 from tests.support.engine import ScriptedEngine
 from tests.support.programs import need
 from tests.support.world import running
-from xuankan.embedded import EmbeddedServer, free_port
+from xuankan.embedded.servers import EmbeddedServer, free_port
 from xuankan.errors import InputError, ServerUnavailable
-from xuankan.protocol.connect import open_client
+from xuankan.transport.client import open_client
 
 MANUSCRIPT = portal.manuscript()
 

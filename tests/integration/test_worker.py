@@ -24,7 +24,7 @@ from tests.support.world import (
 from xuankan.errors import EngineError, InputError
 from xuankan.protocol import scripts
 from xuankan.protocol.wire import Failure, Result
-from xuankan_worker.app import Worker
+from xuankan_worker.worker import Worker
 
 
 async def test_a_burst_ranks_everything_queued_and_leaves_nothing(server_url: str, queue: Queue) -> None:

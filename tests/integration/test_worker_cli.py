@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from tests.support.engine import ScriptedEngine
 from tests.support.world import Queue, catalogue, eventually, request, run_burst, running
 from xuankan_worker.cli.worker import worker
-from xuankan_worker.names import claim_name
-from xuankan_worker.releases.manifest import Manifest
+from xuankan_worker.manifest import Manifest
+from xuankan_worker.queue.consumer_name import claim_name
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -88,7 +88,7 @@ def test_help_is_there_and_imports_nothing_heavy() -> None:
 
 def test_default_names_differ_on_one_host_and_come_back() -> None:
     ours = claim_name()
-    program = "from xuankan_worker.names import claim_name; print(claim_name())"
+    program = "from xuankan_worker.queue.consumer_name import claim_name; print(claim_name())"
     others = [
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True

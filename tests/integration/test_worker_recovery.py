@@ -29,8 +29,8 @@ from tests.support.world import (
 from xuankan.errors import DeviceLost
 from xuankan.protocol.keys import GROUP
 from xuankan.protocol.wire import Request
-from xuankan_worker.app import Worker
 from xuankan_worker.engines.base import TokenBatch
+from xuankan_worker.worker import Worker
 
 
 async def read_as(queue: Queue, consumer: str, count: int) -> list[bytes]:

@@ -14,7 +14,7 @@ from tests.support.engine import ScriptedEngine
 from tests.support.server import ValkeyProcess
 from tests.support.world import KEYS, Queue, assert_ranked, eventually, request, run_burst, running
 from xuankan.errors import InputError, ServerUnavailable
-from xuankan_worker.server import connect
+from xuankan_worker.queue.connection import connect
 
 
 @asynccontextmanager

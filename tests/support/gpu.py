@@ -14,10 +14,10 @@ from xuankan.errors import EngineUnavailable
 from xuankan_worker.engines import TokenBatch
 from xuankan_worker.engines.tensorrt.library import find_gpu, load_library
 from xuankan_worker.engines.tensorrt.shapes import Shape
+from xuankan_worker.manifest import GPU_MODEL, Architecture, Manifest, file_sha256
 from xuankan_worker.releases.build import build
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.encoder_graph import write_encoder_graph
-from xuankan_worker.releases.manifest import GPU_MODEL, Architecture, Manifest, file_sha256
 
 TOLERANCE = 0.008
 """Of a score computed in FP16; on a CPU the same graph is off by 0.0015, and scores spread by 0.2."""

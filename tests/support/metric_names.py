@@ -9,11 +9,11 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
+from xuankan.client.limits import Load, Memory
 from xuankan.portal.metrics import Metrics as PortalMetrics
-from xuankan.pressure import Load, Memory
-from xuankan_worker.exporter import Look, QueueMetrics
-from xuankan_worker.gpu import GpuLoad
-from xuankan_worker.metrics import Metrics
+from xuankan_worker.operations.exporter import Look, QueueMetrics
+from xuankan_worker.telemetry.gpu import GpuLoad
+from xuankan_worker.telemetry.metrics import Metrics
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 GPU = GpuLoad(0, "NVIDIA H200", 0.5, 10**9, 10**11, 700.0, 60.0, 1.5e9)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.world import KEYS, catalogue, expected
 from xuankan import Manuscript, Producer, Ranking, SyncProducer
-from xuankan.prepare import Options, Preparer
+from xuankan.client.prepare import Options, Preparer
 
 _WORDS = (
     "plasma",

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.world import KEYS
-from xuankan_worker.exporter import Exporter
+from xuankan_worker.operations.exporter import Exporter
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 """What Prometheus asks for."""

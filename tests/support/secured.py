@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from redis import Redis
 
 from tests.support.world import KEYS
-from xuankan.embedded import EmbeddedServer
+from xuankan.embedded.servers import EmbeddedServer
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "redis"
 USERS = ("producer", "worker", "operator", "admin")

@@ -15,7 +15,7 @@ from xuankan.catalogue import Catalogue
 from xuankan.catalogue.parquet import read_columns
 from xuankan.protocol.keys import Lane
 from xuankan.protocol.template import Template, default_directory
-from xuankan_worker.batcher import Batch, Batcher, BatchLimits
+from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits
 
 Cost = Callable[[int, int], float]
 """What a batch of a bucket and so many padded rows takes, in any unit of time."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from xuankan_worker.engines import TokenBatch
+from xuankan_worker.manifest import MODEL, Architecture, Manifest, file_sha256
 from xuankan_worker.releases.graph import export
-from xuankan_worker.releases.manifest import MODEL, Architecture, Manifest, file_sha256
 
 VOCABULARY, HIDDEN, HEADS, LAYERS, INNER, POSITIONS = 97, 32, 4, 3, 64, 48
 _erf = np.vectorize(math.erf)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from xuankan_worker.releases.manifest import Architecture, Manifest, file_sha256
+from xuankan_worker.manifest import Architecture, Manifest, file_sha256
 
 VOCABULARY, HIDDEN, OPSET = 97, 32, 21
 

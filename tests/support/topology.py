@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.support.world import KEYS, eventually
-from xuankan.child import Child
-from xuankan.embedded import EmbeddedServer, free_port
+from xuankan.embedded.process import Child
+from xuankan.embedded.servers import EmbeddedServer, free_port
 from xuankan.errors import ServerUnavailable
-from xuankan_worker.server import connect
+from xuankan_worker.queue.connection import connect
 
 MASTER = "shard"
 _SLOTS = 16384

@@ -18,9 +18,9 @@ from xuankan.catalogue import Catalogue, Journal
 from xuankan.protocol.keys import GROUP, Keys, Lane
 from xuankan.protocol.template import Template
 from xuankan.protocol.wire import Request, Result
-from xuankan_worker.app import Worker
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.serving import Serving
+from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.worker import Worker
 
 WEIGHT, TEMPERATURE = 0.7, 2.0
 KEYS = Keys("test")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.support.engine import ScriptedEngine
 from tests.support.world import config, request, serving
-from xuankan_worker.admission import Admission
-from xuankan_worker.jobs import Entry, EntryKey, Job, Outcome
+from xuankan_worker.dispatch.admission import Admission
+from xuankan_worker.in_flight import Entry, EntryKey, Job, Outcome
 
 ADMISSION = Admission(config("redis://unused"), serving(ScriptedEngine()))
 GOOD = msgpack.unpackb(request().encode())

@@ -16,9 +16,9 @@ from xuankan.backlog.job import Job, Progress
 from xuankan.backlog.rows import Row
 from xuankan.backlog.sources import check_apart
 from xuankan.backlog.writers import bad_line, open_writer
+from xuankan.client.rankings import Ranking, RankingTimings
 from xuankan.errors import InputError
 from xuankan.protocol.wire import RankedJournal
-from xuankan.rankings import Ranking, RankingTimings
 
 PLAN: Mapping[str, Any] = {"backlog": ["x"], "filters": {"languages": ("en",)}, "top_k": 10}
 FACTS: Mapping[str, Any] = {

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xuankan.protocol.keys import Lane
-from xuankan_worker.batcher import Batch, Batcher, BatchLimits
+from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits
 
 LIMITS = BatchLimits(buckets=(64, 128, 192, 256), max_rows=16, max_tokens=2048, max_padding=0.1, bulk_every=4)
 LANES = st.sampled_from(["interactive", "bulk"])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_batcher import Ask, drain, queue, rows_of
-from xuankan_worker.batcher import Batch, Batcher, BatchLimits
+from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits
 
 BUCKETS = (64, 128, 192, 256)
 ROW_COUNTS = st.sampled_from([(16,), (4, 16), (8, 16), (4, 16, 22), (1, 3)])

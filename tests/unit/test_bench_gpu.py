@@ -29,7 +29,7 @@ from xuankan_worker.bench.gpu.run import chip, earlier
 from xuankan_worker.bench.gpu.systems import Workload
 from xuankan_worker.cli.bench_gpu import command_of, gpu
 from xuankan_worker.engines import EngineInfo
-from xuankan_worker.releases.manifest import Architecture
+from xuankan_worker.manifest import Architecture
 
 BERT_BASE = Architecture("bert", 12, 12, 768, 3072, 30522, 512)
 WORKER, RAW = "base/worker_tensorrt_fp16", "base/raw_engine_loop_fp16"

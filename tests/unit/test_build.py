@@ -18,9 +18,9 @@ from xuankan_worker.cli.build import build as command
 from xuankan_worker.engines.tensorrt.library import Gpu, Library, find_gpu, load_library
 from xuankan_worker.engines.tensorrt.plan import ENGINES, PLAN, Dynamic, EngineManifest, find_plan
 from xuankan_worker.engines.tensorrt.shapes import Shape
+from xuankan_worker.manifest import Manifest, file_sha256
 from xuankan_worker.releases import build as building
 from xuankan_worker.releases.build import build
-from xuankan_worker.releases.manifest import Manifest, file_sha256
 
 LIBRARY = load_library("tensorrt_rtx")
 SHAPES = (Shape(32, 8), Shape(64, 4))

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from xuankan.protocol.template import Template
 from xuankan_worker.engines.base import TokenBatch
+from xuankan_worker.execution.rows import Profiles, Segment
 from xuankan_worker.releases.packing import Packer, Ragged, draw, inclusion_probabilities
-from xuankan_worker.rows import Profiles, Segment
 
 TEMPLATE = Template.default()
 

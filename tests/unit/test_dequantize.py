@@ -9,10 +9,10 @@ import pytest
 
 from tests.support import tiny_bert
 from tests.unit.test_quantize import make_pairs, scores
+from xuankan_worker.manifest import MODEL
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.dequantize import read_checkpoint
 from xuankan_worker.releases.graph import write_graph
-from xuankan_worker.releases.manifest import MODEL
 from xuankan_worker.releases.quantize import Pair, quantize
 
 

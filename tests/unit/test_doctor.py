@@ -20,13 +20,13 @@ from xuankan.doctor.package import Package
 from xuankan.doctor.queue import QueueFacts
 from xuankan.doctor.server import ROLES, ServerFacts
 from xuankan.errors import CatalogueError
-from xuankan.protocol.address import Address
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.template import Template
-from xuankan_worker.doctor import checks
+from xuankan.transport.url import Address
 from xuankan_worker.engines.tensorrt import library
 from xuankan_worker.engines.tensorrt.library import Gpu
-from xuankan_worker.releases.manifest import Manifest
+from xuankan_worker.manifest import Manifest
+from xuankan_worker.operations.checks import checks
 
 KEYS = Keys("test")
 INFO: dict[str, Any] = {
@@ -292,7 +292,7 @@ def test_a_release_may_have_nothing_but_engines(tmp_path: Path, release: Path) -
 
 def test_a_gpu_without_an_engine_for_it_says_how_to_build_one(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu("NVIDIA H200", "9.0", "580.95.05")
-    monkeypatch.setattr("xuankan_worker.doctor.find_gpu", lambda: gpu)
+    monkeypatch.setattr("xuankan_worker.operations.checks.find_gpu", lambda: gpu)
     found = checks(None, Catalogue.default(), True)
     assert the(found, "GPU").fact == "NVIDIA H200, compute capability 9.0, driver 580.95.05"
     assert the(found, "engine").state == "warning"
@@ -307,8 +307,8 @@ def test_a_producers_machine_needs_no_engine(monkeypatch: pytest.MonkeyPatch) ->
         del module
         return False
 
-    monkeypatch.setattr("xuankan_worker.doctor._is_installed", nothing)
-    monkeypatch.setattr("xuankan_worker.doctor.installed_libraries", list)
+    monkeypatch.setattr("xuankan_worker.operations.checks._is_installed", nothing)
+    monkeypatch.setattr("xuankan_worker.operations.checks.installed_libraries", list)
     (one,) = checks(None, None, False)
     assert (one.state, "producers need none" in one.fact) == ("ok", True)
     engine = the(checks(None, None, True), "engine")

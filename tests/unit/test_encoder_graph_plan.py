@@ -8,10 +8,10 @@ from pathlib import Path
 from xuankan_worker.engines.tensorrt.library import load_library
 from xuankan_worker.engines.tensorrt.plan import PLAN
 from xuankan_worker.engines.tensorrt.shapes import Shape
+from xuankan_worker.manifest import GPU_MODEL, Manifest, file_sha256
 from xuankan_worker.releases.build import build
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.encoder_graph import write_encoder_graph
-from xuankan_worker.releases.manifest import GPU_MODEL, Manifest, file_sha256
 from xuankan_worker.releases.random_checkpoint import random_checkpoint
 
 _KERNEL = re.compile(rb'\n  (?:function|runtime_fusion|fully_connected)=\{ name="?(\S+?)"? ')

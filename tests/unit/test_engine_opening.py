@@ -13,7 +13,7 @@ import pytest
 from tests.support import tiny_bert
 from xuankan.errors import EngineError, EngineUnavailable, InputError, ReleaseError
 from xuankan_worker.engines import open_engine
-from xuankan_worker.releases.manifest import MANIFEST, MODEL, Manifest, Quantization, file_sha256
+from xuankan_worker.manifest import MANIFEST, MODEL, Manifest, Quantization, file_sha256
 
 
 @pytest.fixture

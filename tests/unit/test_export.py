@@ -19,14 +19,14 @@ from xuankan.errors import ReleaseError
 from xuankan.protocol.template import Template, default_directory
 from xuankan_worker.cli.export import export
 from xuankan_worker.engines import TokenBatch, open_engine
+from xuankan_worker.execution.rows import Profiles, Segment
+from xuankan_worker.execution.served_model import load_serving
+from xuankan_worker.manifest import GPU_MODEL, Manifest, default_release
 from xuankan_worker.releases import export as exporting
 from xuankan_worker.releases import numerics
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.encoder_graph import OPSET
 from xuankan_worker.releases.export import ExportSettings, export_release
-from xuankan_worker.releases.manifest import GPU_MODEL, Manifest, default_release
-from xuankan_worker.rows import Profiles, Segment
-from xuankan_worker.serving import load_serving
 
 WORDS = (
     "the", "of", "a", "model", "journal", "paper", "we", "study", "and", "for", "with", "in", "on", "data",

@@ -12,8 +12,8 @@ from tests.support import families, tiny_bert
 from tests.unit.test_export import roberta_tokenizer, run, write_checkpoint
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines import TokenBatch, open_engine
+from xuankan_worker.manifest import Manifest
 from xuankan_worker.releases.export import ExportSettings, export_release
-from xuankan_worker.releases.manifest import Manifest
 from xuankan_worker.releases.numerics import reference_logits
 from xuankan_worker.releases.traced import TorchModel
 

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from tests.unit.test_bench_gpu_nvml import NVMLError, answer, fail
 from tests.unit.test_bench_gpu_nvml import driver as base
-from xuankan_worker.gpu import GpuLoad, GpuWatch
-from xuankan_worker.tally import GpuMetrics
+from xuankan_worker.telemetry.batch_metrics import GpuMetrics
+from xuankan_worker.telemetry.gpu import GpuLoad, GpuWatch
 
 
 def driver(**changes: Any) -> SimpleNamespace:

@@ -22,8 +22,8 @@ from xuankan.errors import CatalogueError, InputError, ProtocolError
 from xuankan.manuscript import Manuscript
 from xuankan.protocol.fields import MAX_FIELDS, MAX_ITEMS, unpack
 from xuankan.protocol.wire import MAX_REQUEST_BYTES, MAX_RESULT_BYTES, Request, Result
-from xuankan_worker import http
-from xuankan_worker.http import HttpEndpoint
+from xuankan_worker.telemetry import endpoint as http
+from xuankan_worker.telemetry.endpoint import HttpEndpoint
 
 SOURCES = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from xuankan.logs import JsonFormatter, TextFormatter, fields
 
 
 def record(**facts: object) -> logging.LogRecord:
-    made = logging.LogRecord("xuankan_worker.app", logging.WARNING, "", 0, "lease %s", ("lost",), None)
+    made = logging.LogRecord("xuankan_worker.worker", logging.WARNING, "", 0, "lease %s", ("lost",), None)
     made.__dict__.update(fields(**facts))
     return made
 
@@ -15,7 +15,7 @@ def record(**facts: object) -> logging.LogRecord:
 def test_json_lines_carry_event_and_fields() -> None:
     line = json.loads(JsonFormatter().format(record(entry="1-0", lane="bulk")))
     assert line["event"] == "lease lost"
-    assert (line["level"], line["logger"]) == ("warning", "xuankan_worker.app")
+    assert (line["level"], line["logger"]) == ("warning", "xuankan_worker.worker")
     assert (line["entry"], line["lane"]) == ("1-0", "bulk")
     assert line["time"].endswith("+00:00")
 

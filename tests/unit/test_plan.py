@@ -19,7 +19,7 @@ from xuankan_worker.engines.tensorrt.plan import (
     find_plan,
 )
 from xuankan_worker.engines.tensorrt.shapes import Shape
-from xuankan_worker.releases.manifest import Manifest, file_sha256
+from xuankan_worker.manifest import Manifest, file_sha256
 
 LIBRARY = load_library("tensorrt_rtx")
 

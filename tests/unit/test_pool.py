@@ -19,11 +19,11 @@ from tests.support.engine import BUCKETS, ScriptedEngine
 from tests.support.world import request, serving
 from tests.unit.test_scheduler import job
 from xuankan.errors import DeviceLost, EngineError
-from xuankan_worker.batcher import BatchLimits
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.jobs import Job
-from xuankan_worker.pool import Pool, Run
-from xuankan_worker.scheduler import Scheduler
+from xuankan_worker.execution.pool import Pool, Run
+from xuankan_worker.in_flight import Job
+from xuankan_worker.scheduling.batcher import BatchLimits
+from xuankan_worker.scheduling.scheduler import Scheduler
 
 POISON = 29999
 SHAPES = tuple((bucket, rows) for bucket in BUCKETS for rows in (4, 16))

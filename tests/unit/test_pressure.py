@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xuankan import Limits, Pressure
+from xuankan.client.limits import Load, Memory, OnFull, WorkerPace, decide, expected_wait_s, judge, longest
 from xuankan.errors import InputError
-from xuankan.pressure import Load, Memory, OnFull, WorkerPace, decide, expected_wait_s, judge, longest
 from xuankan.protocol.keys import LANES, Lane
 from xuankan_worker.status import Speed
 

@@ -15,8 +15,8 @@ from tests.support import tiny_bert
 from tests.support.training_world import training_data
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines import TokenBatch, open_engine
+from xuankan_worker.manifest import Manifest
 from xuankan_worker.releases.dataset import TrainingData
-from xuankan_worker.releases.manifest import Manifest
 from xuankan_worker.releases.publish import calibration_pairs, publish
 
 

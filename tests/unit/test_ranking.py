@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.support.engine import ScriptedEngine
 from tests.support.world import WEIGHT, catalogue, request, serving
-from xuankan_worker.ranking import rank
+from xuankan_worker.execution.ranking import rank
 
 SERVING = serving(ScriptedEngine())
 FINITE = st.floats(-(2.0**90), 2.0**90, width=32)

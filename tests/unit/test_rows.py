@@ -13,7 +13,7 @@ from tests.support.world import catalogue, serving
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import Template
 from xuankan_worker.engines.base import EngineInfo
-from xuankan_worker.rows import Segment
+from xuankan_worker.execution.rows import Segment
 
 SERVING = serving(ScriptedEngine())
 TEMPLATE = Template.default()

@@ -7,10 +7,10 @@ import numpy as np
 from tests.support.engine import ScriptedEngine
 from tests.support.world import config, request, serving
 from xuankan.protocol.wire import Request
-from xuankan_worker.admission import Admission
-from xuankan_worker.batcher import Batch, BatchLimits
-from xuankan_worker.jobs import Entry, EntryKey, Job
-from xuankan_worker.scheduler import Load, Scheduler
+from xuankan_worker.dispatch.admission import Admission
+from xuankan_worker.in_flight import Entry, EntryKey, Job
+from xuankan_worker.scheduling.batcher import Batch, BatchLimits
+from xuankan_worker.scheduling.scheduler import Load, Scheduler
 
 ADMISSION = Admission(config("redis://unused"), serving(ScriptedEngine()))
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from xuankan.pressure import Memory
+from xuankan.client.limits import Memory
 from xuankan.protocol.keys import Lane
+from xuankan_worker.operations.top.history import History, Look, attention
+from xuankan_worker.operations.top.view import Frame, draw, spark
 from xuankan_worker.status import GpuLoad, LaneStatus, ShardStatus, WorkerStatus
-from xuankan_worker.top.history import History, Look, attention
-from xuankan_worker.top.view import Frame, draw, spark
 
 GPU = GpuLoad(0, "NVIDIA H200", 0.97, 12 * 2**30, 140 * 2**30, 688.0, 61.0, 1.5e9)
 

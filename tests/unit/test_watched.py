@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from xuankan.backlog.job import Progress
-from xuankan.cli import watched
-from xuankan.cli.watched import Watched
+from xuankan.cli import job_progress as watched
+from xuankan.cli.job_progress import Watched
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from redis import exceptions
 
 from xuankan.protocol.keys import GROUP, LANES, Keys, Lane
-from xuankan_worker.server import Server
+from xuankan_worker.queue.connection import Server
 
 _SMOOTHED_OVER_S: Final = 10.0
 _SHORTEST_S: Final = 0.5

@@ -19,7 +19,8 @@ from xuankan.backlog.rows import Row
 from xuankan.backlog.sources import Backlog, Shard
 from xuankan.backlog.writers import Writer, bad_line, open_writer
 from xuankan.candidates import Filters
-from xuankan.client import Producer
+from xuankan.client.prepare import Options
+from xuankan.client.producer import Producer
 from xuankan.errors import (
     ManuscriptError,
     RequestConflict,
@@ -27,7 +28,6 @@ from xuankan.errors import (
     RequestIncompatible,
 )
 from xuankan.manuscript import Manuscript
-from xuankan.prepare import Options
 
 IN_FLIGHT: Final = 128
 """Manuscripts on the queue at a time: two seconds of an H200's work at 100 candidates each."""

@@ -7,10 +7,10 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from xuankan.connection import Server
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.scripts import Script
+from xuankan.transport.server import Server
 
 # One call for all: a command for each would cost the producer as much as reading its row.
 _SHORTEN: Final = Script("for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[1]) end")

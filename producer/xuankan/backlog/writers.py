@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from xuankan.backlog.rows import Row
+from xuankan.client.rankings import Ranking
 from xuankan.errors import InputError
-from xuankan.rankings import Ranking
 
 _FACTS: Final = ("title", "publisher", "issns", "open_access", "apc_usd", "subjects", "homepage")
 _CSV_HEADER: Final = (

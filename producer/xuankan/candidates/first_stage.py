@@ -188,7 +188,8 @@ class FirstStage:
             CatalogueError: the file cannot be read or is not a first stage of this format.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # The file is ours to close: NumPy leaves it open where the content is no zip file it can read.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             if str(arrays["format"]) != FORMAT:
                 raise ValueError(f"its format is {str(arrays['format'])!r}, not {FORMAT!r}")

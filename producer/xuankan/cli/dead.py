@@ -13,7 +13,7 @@ from xuankan.cli.options import namespace_option, redis_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from xuankan.dead import DeadLetter, DeadLetters, Filter
+    from xuankan.dead_letters import DeadLetter, DeadLetters, Filter
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -182,7 +182,7 @@ def purge(
 def _with(url: str, namespace: str, work: Callable[[DeadLetters], Any]) -> Any:
     import asyncio
 
-    from xuankan.dead import DeadLetters
+    from xuankan.dead_letters import DeadLetters
 
     async def opened() -> Any:
         async with DeadLetters(url, namespace=namespace, server_timeout_s=10) as letters:
@@ -192,7 +192,7 @@ def _with(url: str, namespace: str, work: Callable[[DeadLetters], Any]) -> Any:
 
 
 def _wanted(chosen: dict[str, Any]) -> Filter:
-    from xuankan.dead import Filter
+    from xuankan.dead_letters import Filter
 
     return Filter(chosen["code"], chosen["lane"], chosen["older_than"], chosen["newer_than"])
 

@@ -134,7 +134,7 @@ def new_key(name: str) -> None:
     \b
     xuankan portal new-key ojs >> keys.toml
     """  # noqa: D301  # click's mark is a real backspace
-    from xuankan.portal.keys import new_key as make
+    from xuankan.portal.api_keys import new_key as make
 
     key, lines = make(name)
     click.echo(f"The key, shown only now: {key}", err=True)

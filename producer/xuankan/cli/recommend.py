@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from xuankan.cli.asking import as_options, asking
 from xuankan.cli.options import catalogue_option, check_embedded, namespace_option, redis_option
+from xuankan.cli.ranking_options import as_options, asking
 
 if TYPE_CHECKING:
     from collections import deque
@@ -96,8 +96,8 @@ async def _recommend(
     from collections import deque
 
     from xuankan import Producer
-    from xuankan.bulk import rank_one
     from xuankan.cli.running import given_catalogue, served
+    from xuankan.client.bulk import rank_one
 
     catalogue, worker_options = given_catalogue(catalogue_file)
     manuscripts = enumerate(given)

@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from xuankan.client.rankings import Ranking
 from xuankan.errors import RequestError, XuankanError
 from xuankan.protocol.wire import RankedJournal
-from xuankan.rankings import Ranking
 
 _UNKNOWN: Final = "–"
 _WIDTH_WITHOUT_TERMINAL: Final = 140

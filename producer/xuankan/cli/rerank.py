@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xuankan.cli.asking import as_options, asking
 from xuankan.cli.options import catalogue_option, namespace_option, redis_option
+from xuankan.cli.ranking_options import as_options, asking
 
 if TYPE_CHECKING:
     from xuankan import Options
@@ -109,8 +109,8 @@ async def _rerank(
     from xuankan import Producer
     from xuankan.backlog.rerank import rerank as rank_all
     from xuankan.backlog.results import Results
+    from xuankan.cli.job_progress import Watched
     from xuankan.cli.running import given_catalogue, served
-    from xuankan.cli.watched import Watched
     from xuankan.errors import ServerUnavailable, XuankanError
 
     catalogue, worker_options = given_catalogue(catalogue_file)

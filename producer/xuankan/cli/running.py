@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from xuankan.catalogue import Catalogue
-from xuankan.embedded import EmbeddedServer, EmbeddedWorker
+from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker
 
 _T = TypeVar("_T")
 

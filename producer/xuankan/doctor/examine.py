@@ -14,9 +14,9 @@ from redis import exceptions as faults
 from xuankan.catalogue import Catalogue
 from xuankan.doctor import package, queue, server
 from xuankan.doctor.findings import Finding, Role
-from xuankan.protocol.address import Address
-from xuankan.protocol.connect import is_refusal, open_client
 from xuankan.protocol.keys import Keys
+from xuankan.transport.client import is_refusal, open_client
+from xuankan.transport.url import Address
 
 Examiner = Callable[[Path | None, Catalogue | None, bool], Sequence[Finding]]
 """Checks of another part of the product, from the entry points `xuankan.checks`. It gets the release to serve

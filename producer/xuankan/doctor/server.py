@@ -19,8 +19,8 @@ from redis.asyncio import Redis
 
 from xuankan.doctor.findings import Finding, Role, State, by_state
 from xuankan.doctor.needs import Need, needs
-from xuankan.protocol.address import Address
 from xuankan.protocol.keys import Keys
+from xuankan.transport.url import Address
 
 AREA: Final = "server"
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from xuankan.errors import XuankanError
+from xuankan.portal.api_keys import Caller
 from xuankan.portal.gateway import Gateway
-from xuankan.portal.keys import Caller
 from xuankan.portal.problems import Problem, problem_of
 from xuankan.portal.rankings import pending_body
 from xuankan.portal.schemas import PendingBody, encode, ranking_body

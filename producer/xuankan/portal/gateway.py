@@ -14,17 +14,17 @@ from typing import Final
 from starlette.requests import ClientDisconnect, Request
 
 from xuankan.catalogue import Catalogue
-from xuankan.client import Producer
-from xuankan.connection import Server
+from xuankan.client.producer import Producer
 from xuankan.errors import ServerUnavailable
-from xuankan.portal.keys import Caller, KeyRing
+from xuankan.portal.api_keys import Caller, KeyRing
 from xuankan.portal.limiter import Counted, Limiter
 from xuankan.portal.metrics import Metrics
 from xuankan.portal.problems import Problem, retry_after, unavailable
 from xuankan.portal.settings import Settings
 from xuankan.portal.stages import Stages
-from xuankan.protocol.connect import backoff_s
 from xuankan.protocol.keys import Keys
+from xuankan.transport.client import backoff_s
+from xuankan.transport.server import Server
 
 _log = logging.getLogger("xuankan.portal")
 

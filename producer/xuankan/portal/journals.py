@@ -16,9 +16,9 @@ from xuankan.candidates import Filters
 from xuankan.catalogue import Catalogue, Journal
 from xuankan.catalogue.model import fold
 from xuankan.errors import ServerUnavailable, XuankanError
+from xuankan.portal.api_keys import Caller
 from xuankan.portal.extract import FORMATS, MAX_FILE_BYTES, extract
 from xuankan.portal.gateway import Gateway, read_body
-from xuankan.portal.keys import Caller
 from xuankan.portal.problems import Problem, problem_of, unavailable
 from xuankan.portal.queries import FileQuery, JournalsQuery
 from xuankan.portal.schemas import (

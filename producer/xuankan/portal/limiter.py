@@ -9,10 +9,10 @@ from typing import Final, Literal
 
 from redis.asyncio import Redis
 
-from xuankan.connection import Server
-from xuankan.portal.keys import Caller
+from xuankan.portal.api_keys import Caller
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.scripts import Script
+from xuankan.transport.server import Server
 
 Counted = Literal["ranking", "look"]
 LOOKS_PER_RANKING: Final = 10

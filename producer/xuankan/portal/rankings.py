@@ -10,9 +10,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from xuankan.client.rankings import Ranking
 from xuankan.errors import RequestCancelled, ResultUnknown, WaitTimeout, XuankanError
+from xuankan.portal.api_keys import Caller
 from xuankan.portal.gateway import MAX_JSON_BYTES, Gateway, hung_up, read_body
-from xuankan.portal.keys import Caller
 from xuankan.portal.problems import Problem, malformed, problem_of, unavailable
 from xuankan.portal.queries import SubmitQuery, WaitQuery
 from xuankan.portal.schemas import (
@@ -23,7 +24,6 @@ from xuankan.portal.schemas import (
     ranking_body,
 )
 from xuankan.portal.stages import Stage
-from xuankan.rankings import Ranking
 
 _KEY: Final = re.compile("[!#-~]{1,255}")
 _GONE: Final = 499

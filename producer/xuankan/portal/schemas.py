@@ -10,12 +10,12 @@ from msgspec import Meta, Struct
 
 from xuankan.candidates import Filters
 from xuankan.catalogue import Catalogue, Journal
+from xuankan.client.prepare import Options
+from xuankan.client.rankings import Ranking
 from xuankan.manuscript import MAX_CHARACTERS, Manuscript
 from xuankan.portal.problems import Problem
-from xuankan.prepare import Options
 from xuankan.protocol.keys import Lane
 from xuankan.protocol.wire import RankedJournal
-from xuankan.rankings import Ranking
 
 _MAX_CANDIDATES: Final = 1000
 """As workers score at most."""

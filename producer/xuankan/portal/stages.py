@@ -7,9 +7,9 @@ from typing import Any, Final, Literal, NamedTuple, cast
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from xuankan.connection import Server
 from xuankan.protocol.keys import GROUP, Keys, Lane
 from xuankan.protocol.scripts import look
+from xuankan.transport.server import Server
 
 Status = Literal["queued", "running", "ended"]
 

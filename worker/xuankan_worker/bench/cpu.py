@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from xuankan import Manuscript, Producer
-from xuankan.embedded import EmbeddedServer, EmbeddedWorker, free_port
+from xuankan.client.prepare import Preparer
+from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker, free_port
 from xuankan.errors import EngineUnavailable
-from xuankan.prepare import Preparer
 from xuankan_worker.bench.pairs import Work, make_work
 from xuankan_worker.bench.usage import Usage, read_usage
 from xuankan_worker.engines.host import processor

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xuankan.client.prepare import Preparer
 from xuankan.manuscript import Manuscript
-from xuankan.prepare import Preparer
 from xuankan.protocol.wire import Request
 
 

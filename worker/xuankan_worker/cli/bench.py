@@ -62,9 +62,9 @@ def cpu(
     """
     from xuankan import Manuscript
     from xuankan_worker.bench.cpu import bench_cpu
+    from xuankan_worker.manifest import default_release
     from xuankan_worker.releases.dequantize import read_checkpoint
     from xuankan_worker.releases.evaluate import read_labelled
-    from xuankan_worker.releases.manifest import default_release
 
     sample = read_labelled(papers, split, manuscripts, seed)
     chosen = [

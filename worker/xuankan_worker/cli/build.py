@@ -17,7 +17,7 @@ from xuankan_worker.engines.tensorrt.shapes import (
     default_shapes,
     parse_shapes,
 )
-from xuankan_worker.releases.manifest import Manifest
+from xuankan_worker.manifest import Manifest
 
 
 @click.command()

@@ -51,8 +51,8 @@ def export(
     the first stage and temperature 1, unless told.
     """
     from xuankan.catalogue import Catalogue
+    from xuankan_worker.manifest import default_release
     from xuankan_worker.releases.export import ExportSettings, export_release
-    from xuankan_worker.releases.manifest import default_release
     from xuankan_worker.releases.numerics import TOLERANCE
 
     settings = ExportSettings(

@@ -33,7 +33,7 @@ def exporter(url: str, namespace: str, port: int, host: str, log_format: Literal
     from xuankan.errors import XuankanError
     from xuankan.logs import configure, fields
     from xuankan.protocol.keys import Keys
-    from xuankan_worker.exporter import Exporter
+    from xuankan_worker.operations.exporter import Exporter
 
     async def serve() -> None:
         stopped = asyncio.Event()

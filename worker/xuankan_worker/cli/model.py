@@ -138,7 +138,7 @@ def train(
     with _needs("train"):
         from xuankan_worker.releases import train as training
         from xuankan_worker.releases.dataset import TrainingData
-    from xuankan_worker.releases.manifest import file_sha256
+    from xuankan_worker.manifest import file_sha256
 
     if (papers is None) == (data_path is None):
         raise click.UsageError("give either --papers or --data")

@@ -27,6 +27,6 @@ def top(url: str, namespace: str, interval_s: float) -> None:
 
     from xuankan.cli.render import console
     from xuankan.protocol.keys import Keys
-    from xuankan_worker.top.live import watch
+    from xuankan_worker.operations.top.live import watch
 
     asyncio.run(watch(url, Keys(namespace), interval_s, console()))

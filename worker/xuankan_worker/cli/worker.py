@@ -13,7 +13,7 @@ from xuankan.cli.options import catalogue_option, log_format_option, namespace_o
 if TYPE_CHECKING:
     from xuankan_worker.config import WorkerConfig
     from xuankan_worker.engines import EngineKind
-    from xuankan_worker.serving import Serving
+    from xuankan_worker.execution.served_model import Serving
     from xuankan_worker.status import ShardStatus
 
 _REDIS = redis_option("The Redis/Valkey server: redis://, rediss:// (TLS) or unix://.")
@@ -111,8 +111,8 @@ def run(
     from xuankan.protocol.keys import Keys
     from xuankan.tracing import configure as configure_tracing
     from xuankan_worker.config import WorkerConfig
-    from xuankan_worker.names import claim_name
-    from xuankan_worker.serving import load_serving
+    from xuankan_worker.execution.served_model import load_serving
+    from xuankan_worker.queue.consumer_name import claim_name
 
     configure(log_format, log_level)
     try:
@@ -148,7 +148,7 @@ def status(url: str, namespace: str, as_json: bool) -> None:
 
     from xuankan.errors import XuankanError
     from xuankan.protocol.keys import Keys
-    from xuankan_worker.server import Server
+    from xuankan_worker.queue.connection import Server
     from xuankan_worker.status import read_status
 
     async def look() -> ShardStatus:
@@ -179,7 +179,7 @@ async def serve(config: WorkerConfig, serving: Serving) -> None:
     import os
     import signal
 
-    from xuankan_worker.app import Worker
+    from xuankan_worker.worker import Worker
 
     served = Worker(config, serving)
     stops = 0

@@ -20,7 +20,7 @@ from xuankan_worker.engines.checks import check_batch
 from xuankan_worker.engines.host import cores, processor
 from xuankan_worker.engines.runtime import VERSION, Session, open_session
 from xuankan_worker.engines.sequence import SEQUENCE_INPUTS, sequence_feed
-from xuankan_worker.releases.manifest import GPU_MODEL, MODEL, Manifest
+from xuankan_worker.manifest import GPU_MODEL, MODEL, Manifest
 
 _BUCKET_STEP = 16
 """Buckets only group rows of like length here, so that a batch's cost is known: nothing is padded to them."""

@@ -38,7 +38,7 @@ from xuankan_worker.engines.tensorrt.plan import (
     model_file,
 )
 from xuankan_worker.engines.tensorrt.shapes import MAX_TOKENS, Shape
-from xuankan_worker.releases.manifest import Manifest, file_sha256
+from xuankan_worker.manifest import Manifest, file_sha256
 from xuankan_worker.releases.workshop import workshop
 
 Progress = Callable[[str, float], None]

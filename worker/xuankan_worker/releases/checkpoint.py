@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from xuankan.errors import ReleaseError
+from xuankan_worker.manifest import Architecture
 from xuankan_worker.releases.families import FAMILIES, Family
-from xuankan_worker.releases.manifest import Architecture
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 _ACTIVATIONS: dict[str, Activation] = {

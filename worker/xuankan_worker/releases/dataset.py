@@ -113,7 +113,7 @@ class TrainingData:
             ReleaseError: the file cannot be read or is not training data of this format.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             about = cast("dict[str, Any]", json.loads(str(arrays["about"])))
             if (found := about.pop("format")) != FORMAT:

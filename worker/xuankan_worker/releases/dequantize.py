@@ -19,8 +19,8 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import default_directory
+from xuankan_worker.manifest import MODEL, Architecture, Manifest
 from xuankan_worker.releases.graph import TOKEN_DENSE, WORD_EMBEDDINGS
-from xuankan_worker.releases.manifest import MODEL, Architecture, Manifest
 
 Floats = NDArray[np.float32]
 

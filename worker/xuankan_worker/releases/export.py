@@ -16,10 +16,8 @@ from xuankan.catalogue import Catalogue
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import SPECIAL_TOKENS, Template, default_directory
 from xuankan_worker.engines.base import TokenBatch
-from xuankan_worker.releases.checkpoint import Checkpoint, longest_row, read_config, unsupported
-from xuankan_worker.releases.dequantize import read_checkpoint
-from xuankan_worker.releases.encoder_graph import computed_activation, write_encoder_graph
-from xuankan_worker.releases.manifest import (
+from xuankan_worker.execution.served_model import template_of
+from xuankan_worker.manifest import (
     GPU_MODEL,
     MANIFEST,
     MODEL,
@@ -28,8 +26,10 @@ from xuankan_worker.releases.manifest import (
     Manifest,
     file_sha256,
 )
+from xuankan_worker.releases.checkpoint import Checkpoint, longest_row, read_config, unsupported
+from xuankan_worker.releases.dequantize import read_checkpoint
+from xuankan_worker.releases.encoder_graph import computed_activation, write_encoder_graph
 from xuankan_worker.releases.numerics import compare, has_torch, onnx_logits, real_batches, reference_logits
-from xuankan_worker.serving import template_of
 
 _LONGEST = 512
 """Tokens of the longest pair by default; a model may take more."""

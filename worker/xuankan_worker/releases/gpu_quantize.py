@@ -20,12 +20,12 @@ import onnx
 
 from xuankan.catalogue import Catalogue
 from xuankan.errors import InputError, ReleaseError
+from xuankan_worker.execution.served_model import template_of
+from xuankan_worker.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256
 from xuankan_worker.releases.calibrate import Observed, methods, score
 from xuankan_worker.releases.judge import Loss, Material, loss
-from xuankan_worker.releases.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256
 from xuankan_worker.releases.qdq import QuantizedPrecision, Ranges, float_twin, quantized, sites
 from xuankan_worker.releases.quantize import MIN_PAIRS, Pair
-from xuankan_worker.serving import template_of
 
 ACCEPTED_ERROR = 0.03
 """Root mean square error of scores, in units of their standard deviation; above it layers return to FP16. It

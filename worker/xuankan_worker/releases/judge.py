@@ -18,9 +18,9 @@ from xuankan.catalogue.papers import Progress
 from xuankan.catalogue.parquet import read_columns
 from xuankan.errors import InputError
 from xuankan.protocol.template import Template
+from xuankan_worker.execution.rows import Profiles, Segment
 from xuankan_worker.releases.quantize import Pair
 from xuankan_worker.releases.scores import fused, kendall_tau, quality_of, ranks_of
-from xuankan_worker.rows import Profiles, Segment
 
 CANDIDATES = 20
 """Journals that are ranked for each paper that judges, the best of the first stage."""

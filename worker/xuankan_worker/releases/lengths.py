@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from xuankan.catalogue.papers import Progress
 from xuankan.catalogue.parquet import read_columns
+from xuankan.client.prepare import Preparer
 from xuankan.errors import CatalogueError, ManuscriptError
 from xuankan.manuscript import Manuscript
-from xuankan.prepare import Preparer
-from xuankan_worker.releases.manifest import Manifest
-from xuankan_worker.rows import Profiles
-from xuankan_worker.serving import template_of
+from xuankan_worker.execution.rows import Profiles
+from xuankan_worker.execution.served_model import template_of
+from xuankan_worker.manifest import Manifest
 
 _SAMPLE = 2000
 """Papers that are looked at; their lengths are spread like those of all."""

@@ -21,9 +21,9 @@ from xuankan_worker.engines.base import TokenBatch
 from xuankan_worker.engines.host import cores
 from xuankan_worker.engines.runtime import VERSION, open_session
 from xuankan_worker.engines.sequence import SEQUENCE_INPUTS, sequence_feed
+from xuankan_worker.execution.rows import Profiles, Segment
 from xuankan_worker.releases.checkpoint import Checkpoint, read_config, unsupported
 from xuankan_worker.releases.graph import write_graph
-from xuankan_worker.rows import Profiles, Segment
 
 JOURNALS = 12
 """Journals of the catalogue that each of the package's papers is paired with."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import Template
+from xuankan_worker.manifest import MODEL, Architecture, Manifest, file_sha256
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.dataset import TrainingData
 from xuankan_worker.releases.graph import write_graph
-from xuankan_worker.releases.manifest import MODEL, Architecture, Manifest, file_sha256
 from xuankan_worker.releases.packing import Ragged
 from xuankan_worker.releases.quantize import METHODS, Pair, quantize
 

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines.runtime import open_session
+from xuankan_worker.manifest import Quantization
 from xuankan_worker.releases.int8 import Method, Observed, Rewriter, is_token_dense, nodes
-from xuankan_worker.releases.manifest import Quantization
 
 MIN_PAIRS = 50
 _HELD_OUT = 5  # every fifth pair measures and does not calibrate

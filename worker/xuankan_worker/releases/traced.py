@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines.base import TokenBatch
 from xuankan_worker.engines.sequence import SEQUENCE_INPUTS, sequence_feed
-from xuankan_worker.releases.manifest import Architecture
+from xuankan_worker.manifest import Architecture
 
 OPSET = 17
 """Of traced graphs: every supported PyTorch writes it, and it is the first with LayerNormalization."""

@@ -17,9 +17,9 @@ from xuankan.protocol.template import Template
 from xuankan_worker.bench.gpu.pairs import Pairs, encode_profiles
 from xuankan_worker.engines import TokenBatch
 from xuankan_worker.engines.tensorrt.shapes import MAX_BATCH
-from xuankan_worker.releases.manifest import Manifest
-from xuankan_worker.rows import Profiles, Segment
-from xuankan_worker.serving import template_of
+from xuankan_worker.execution.rows import Profiles, Segment
+from xuankan_worker.execution.served_model import template_of
+from xuankan_worker.manifest import Manifest
 
 Emit = Callable[[dict[str, Any]], None]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xuankan_worker.releases.manifest import Architecture
+from xuankan_worker.manifest import Architecture
 
 
 def encoder_parameters(shape: Architecture) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xuankan.errors import XuankanError
 from xuankan.protocol.template import Template, default_directory
-from xuankan_worker.releases.manifest import MANIFEST, default_release
+from xuankan_worker.manifest import MANIFEST, default_release
 
 NAMES = ("base", "default")
 BASE_BUDGETS = (384, 125)

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from xuankan_worker.gpu import nvml_text, open_nvml
+from xuankan_worker.telemetry.gpu import nvml_text, open_nvml
 
 _EVERY_S = 0.05
 _SETTLING_S = 1.0

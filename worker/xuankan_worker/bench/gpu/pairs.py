@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.catalogue import Catalogue
+from xuankan.client.prepare import Preparer
 from xuankan.errors import InputError
 from xuankan.manuscript import Manuscript
-from xuankan.prepare import Preparer
 from xuankan.protocol.template import Template
 from xuankan_worker.bench.pairs import make_work
+from xuankan_worker.execution.rows import Profiles
 from xuankan_worker.releases.evaluate import read_labelled
-from xuankan_worker.rows import Profiles
 
 
 @dataclass(frozen=True, slots=True, eq=False)

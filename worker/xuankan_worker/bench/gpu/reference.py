@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xuankan_worker.bench.gpu.child import Emit, Job, Rows, model_inputs, run
 from xuankan_worker.bench.gpu.figures import kendall_tau, spread
-from xuankan_worker.releases.manifest import Manifest
+from xuankan_worker.manifest import Manifest
 from xuankan_worker.releases.scores import fused
 
 _BATCH = 64

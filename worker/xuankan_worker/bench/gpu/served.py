@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from xuankan.embedded import EmbeddedServer, EmbeddedWorker, free_port
+from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker, free_port
 from xuankan.errors import XuankanError
 from xuankan_worker.bench.gpu.child import Emit, Job, run, say
 from xuankan_worker.bench.gpu.feeders import Feeders

@@ -21,7 +21,7 @@ from xuankan_worker.bench.gpu.figures import flops
 from xuankan_worker.bench.gpu.models import Model
 from xuankan_worker.bench.gpu.pairs import Pairs, encode_profiles
 from xuankan_worker.engines.tensorrt.shapes import MAX_BATCH
-from xuankan_worker.releases.manifest import Architecture, Manifest
+from xuankan_worker.manifest import Architecture, Manifest
 
 _PACKAGE = "xuankan_worker.bench.gpu"
 _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}

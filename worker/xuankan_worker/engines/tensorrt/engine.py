@@ -15,8 +15,8 @@ import numpy as np
 from xuankan.errors import EngineError, EngineUnavailable
 from xuankan.logs import fields
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
+from xuankan_worker.engines.tensorrt.context import Errors, Lane, Program
 from xuankan_worker.engines.tensorrt.cuda import Cuda, open_cuda
-from xuankan_worker.engines.tensorrt.lane import Errors, Lane, Program
 from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles
 from xuankan_worker.engines.tensorrt.library import (
     Library,
@@ -28,7 +28,7 @@ from xuankan_worker.engines.tensorrt.library import (
 )
 from xuankan_worker.engines.tensorrt.plan import PLAN, EngineManifest, find_plan
 from xuankan_worker.engines.tensorrt.slots import TensorRTSlot
-from xuankan_worker.releases.manifest import Manifest
+from xuankan_worker.manifest import Manifest
 
 _log = logging.getLogger(__name__)
 

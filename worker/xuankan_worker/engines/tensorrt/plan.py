@@ -16,7 +16,7 @@ from typing import Any, Literal, cast, get_args
 from xuankan.errors import EngineUnavailable
 from xuankan_worker.engines.tensorrt.library import Library
 from xuankan_worker.engines.tensorrt.shapes import Shape
-from xuankan_worker.releases.manifest import Manifest, file_sha256
+from xuankan_worker.manifest import Manifest, file_sha256
 
 Precision = Literal["fp16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

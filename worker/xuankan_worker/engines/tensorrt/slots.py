@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from xuankan.errors import DeviceLost, EngineError
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
 from xuankan_worker.engines.checks import check_batch
+from xuankan_worker.engines.tensorrt.context import Lane
 from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, Event, PinnedBlock
-from xuankan_worker.engines.tensorrt.lane import Lane
 from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles, fill
 
 

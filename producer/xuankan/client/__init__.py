@@ -1,0 +1,1 @@
+"""Producers: what a portal or a backlog submits requests and gets rankings with."""

@@ -1,0 +1,221 @@
+"""A producer's requests on the server: submitting, waiting, ending."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from xuankan.client.back_pressure import Gauge
+from xuankan.client.limits import Limits, OnFull
+from xuankan.client.replies import Replies, Waiter
+from xuankan.errors import RequestConflict, ResultUnknown
+from xuankan.protocol import scripts
+from xuankan.protocol.keys import Keys, Lane
+from xuankan.protocol.scripts import Kept, Seen, Submitted
+from xuankan.protocol.sealing import Sealer
+from xuankan.protocol.wire import Failure, Result, Status
+from xuankan.transport.server import Server
+
+_HINTED_LOOK_S: Final = 2.0
+_FIRST_LOOK_S: Final = 0.05
+_LONGEST_HINTED_LOOK_S, _LONGEST_LOOK_S = 5.0, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request on its way to the server.
+
+    Attributes:
+        request_id, lane: its own.
+        body: encoded.
+        digest: the same for every submission that asks the same under this id.
+        chosen: whether the caller chose the id, so that the server may know it.
+        on_full: what to do while the queue is full.
+        until_s: the event loop's time at which waiting for room ends; None for never.
+    """
+
+    request_id: str
+    lane: Lane
+    body: bytes
+    digest: str
+    chosen: bool
+    on_full: OnFull = "wait"
+    until_s: float | None = None
+
+
+class Requests:
+    """What one producer, to be replied to at `address`, has on the server and waits for there."""
+
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        address: str,
+        server_timeout_s: float,
+        sealer: Sealer | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._server = Server(url, keys, server_timeout_s)
+        self._keys = keys
+        self._address = address
+        self.sealer = Sealer.from_environment() if sealer is None else sealer
+        self._clock_offset_ms = 0.0
+        self.replies = Replies(url, self._server, keys, address)
+        self.gauge = Gauge(self._server, keys, limits or Limits())
+
+    async def open(self) -> None:
+        """Reach the server and read its clock.
+
+        Raises:
+            ServerUnavailable: it is away, or refuses.
+        """
+
+        async def read_clock(redis: Redis) -> None:
+            before_ms = now_ms()
+            seconds, microseconds = cast(tuple[int, int], await cast(Any, redis).time())
+            self._clock_offset_ms = seconds * 1000 + microseconds / 1000 - (before_ms + now_ms()) / 2
+
+        await self._server.call("tell the time", read_clock)
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until what was sent is answered."""
+        await self._server.settle(timeout_s)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.gauge.close()
+        await self.replies.close()
+        await self._server.close()
+
+    def server_now_ms(self) -> float:
+        """Unix time on the server's clock, which deadlines are measured by."""
+        return now_ms() + self._clock_offset_ms
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Put a request, sealed if there are keys, on its lane's stream unless its id is known.
+
+        Raises:
+            QueueFull: it is not taken now, or not until `until_s`. A request that was known is not refused.
+            RequestConflict: the id was used for something else.
+            ServerUnavailable: the server was away for too long; it may have the request or not.
+        """
+        lane, gauge = submission.lane, self.gauge
+        body = self.sealer.seal("request", submission.request_id, submission.body)
+        if submission.chosen and gauge.pressure(lane).reason is not None:
+            known = await self._send(submission, body, -1)
+            if known is not None and known.state != "full":
+                return known
+        while True:
+            longest = await gauge.admit(lane, submission.on_full, submission.until_s, len(body))
+            submitted = await self._send(submission, body, longest)
+            if submitted is None:
+                gauge.no_memory(lane)
+            elif submitted.state == "full":
+                gauge.too_long(lane, longest)
+            else:
+                if submitted.state == "accepted":
+                    gauge.took(lane)
+                return submitted
+
+    async def _send(self, submission: Submission, body: bytes, longest: int) -> Submitted | None:
+        """None: the server has no memory for it."""
+
+        async def send(redis: Redis) -> Submitted | None:
+            try:
+                return await scripts.submit(
+                    redis,
+                    self._keys,
+                    submission.request_id,
+                    submission.lane,
+                    self._address,
+                    body,
+                    longest=longest,
+                    # Whoever has a text could recognize it by its digest, which lies there in the clear.
+                    digest="" if self.sealer.key_ids else submission.digest,
+                )
+            except OutOfMemoryError:
+                return None
+
+        submitted = await self._server.call("take the request", send)
+        if submitted is not None and submitted.state == "conflict":
+            raise RequestConflict(
+                "request_id",
+                f"{submission.request_id!r} was used for another manuscript or other options, which count "
+                "until an hour after their ranking: give this one an id of its own",
+            )
+        return submitted
+
+    async def look(self, request_id: str) -> Seen:
+        """What the server knows of a request.
+
+        Raises:
+            ServerUnavailable: the server was away for too long.
+        """
+        return await self._server.call(
+            "tell of a result", lambda redis: scripts.look(redis, self._keys, request_id)
+        )
+
+    async def wait(
+        self, request_id: str, waiter: Waiter, submitted: Submitted, again: Submission | None = None
+    ) -> Kept:
+        """The result, by its reply or by looking: often where the reply goes to another producer.
+
+        A server that restarted without its data, or failed over to a replica that lagged, may have lost the
+        request. Then it is submitted again, if `again` says what.
+
+        Raises:
+            QueueFull: it was to be submitted again, and is not taken.
+            ResultUnknown: the server lost the request, and `again` is None.
+            ServerUnavailable: the server was away for too long.
+        """
+        while True:
+            ours = submitted.ticket is not None and submitted.ticket.reply == self._address
+            longest_s = _LONGEST_HINTED_LOOK_S if ours else _LONGEST_LOOK_S
+            pause_s = 0.0 if submitted.state == "finished" else _HINTED_LOOK_S if ours else _FIRST_LOOK_S
+            while True:
+                await asyncio.wait((waiter,), timeout=pause_s)
+                if waiter.done():
+                    return waiter.result()
+                seen = await self.look(request_id)
+                if seen.result is not None:
+                    return seen.result
+                if seen.ticket is None:
+                    break
+                pause_s = min(1.5 * pause_s + 0.01, longest_s)
+            if again is None:
+                raise ResultUnknown(f"request {request_id} is gone: the server lost it; submit it again")
+            submitted = await self.submit(again)
+
+    async def end(
+        self, request_id: str, status: Status, failure: Failure, catalogue: str
+    ) -> tuple[bool, Kept] | None:
+        """End a request without a ranking unless it has ended: whether this did it, and how it ended.
+
+        None: no such request.
+
+        Raises:
+            ServerUnavailable: the server was away for too long.
+        """
+        body = Result(
+            id=request_id,
+            status=status,
+            release="",
+            catalogue=catalogue,
+            worker="",
+            completed_ms=self.server_now_ms(),
+            failure=failure,
+            deliveries=0,
+        ).encode()
+        return await self._server.call(
+            "end the request", lambda redis: scripts.finish(redis, self._keys, request_id, body)
+        )
+
+
+def now_ms() -> float:
+    """Unix time on our clock."""
+    return time.time() * 1000

@@ -1,0 +1,1 @@
+"""How a Redis or Valkey server is reached: URLs, clients, connections, discovery."""

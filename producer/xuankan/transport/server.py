@@ -1,0 +1,118 @@
+"""The server as a producer sees it: short commands, and how faults are ridden through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from redis import exceptions as faults
+from redis.asyncio import Redis
+
+from xuankan.errors import ServerUnavailable
+from xuankan.protocol.keys import Keys
+from xuankan.transport.client import backoff_s, describe, is_passing, open_client
+
+_T = TypeVar("_T")
+_log = logging.getLogger("xuankan.server")
+
+_LAST_WORDS_S: Final = 1.0
+
+
+class Server:
+    """Sends commands, again while the server is away, for at most `patience_s`.
+
+    Commands run in tasks of their own and are never cut short: up to Python 3.11 a cancellation can get lost
+    in `asyncio.wait_for` (CPython gh-86296), through which redis-py sends, and with it a deadline.
+    """
+
+    def __init__(self, url: str, keys: Keys, patience_s: float) -> None:
+        self.redis = open_client(url, keys)
+        self.where = describe(url)
+        self._patience_s = patience_s
+        self._away = False
+        self._failing: set[object] = set()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def call(self, what: str, operation: Callable[[Redis], Coroutine[Any, Any, _T]]) -> _T:
+        """Do an operation that may safely be done twice. `what` completes "the server did not ...".
+
+        If the caller is cancelled, what is on its way to the server still arrives there.
+
+        Raises:
+            ServerUnavailable: the server was away for `patience_s`, or refused for a reason that stays.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._patience_s
+        failures, ourselves = 0, object()
+        last: Exception | None = None
+        try:
+            while (left_s := until_s - loop.time()) > 0:
+                task = loop.create_task(operation(self.redis))
+                self._running.add(task)
+                task.add_done_callback(self._ran)
+                await asyncio.wait((task,), timeout=left_s)
+                if not task.done():
+                    break
+                try:
+                    answer = task.result()
+                except (faults.RedisError, OSError) as error:
+                    last = error
+                    if not is_passing(error):
+                        raise ServerUnavailable(f"{self.where} refuses to {what}: {error}") from error
+                    failures += 1
+                    self.failed(ourselves, failures, error)
+                else:
+                    self.answered(ourselves)
+                    return answer
+                left_s = until_s - loop.time()
+                await asyncio.sleep(min(left_s, backoff_s(failures, random.random())))  # noqa: S311
+        finally:
+            self._failing.discard(ourselves)
+        raise ServerUnavailable(
+            f"{self.where} did not {what} within {self._patience_s:g} s: "
+            f"{str(last or 'no answer').rstrip('.')}. Is the server running, and is the URL right?"
+        ) from last
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until what was sent is answered."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=timeout_s)
+
+    def failed(self, who: object, failures: int, error: Exception) -> None:
+        """Say once that the server is away, after `failures` of `who` in a row."""
+        # One failure may be a connection that died while idle; the next attempt takes a fresh one.
+        if failures < 2:
+            return
+        self._failing.add(who)
+        if not self._away:
+            self._away = True
+            _log.warning("%s is away, trying again: %s", self.where, error)
+
+    def answered(self, who: object) -> None:
+        """Say once that the server is back, when nobody fails any more."""
+        # A full server, for one, refuses writes and answers reads.
+        self._failing.discard(who)
+        if self._away and not self._failing:
+            self._away = False
+            _log.warning("%s is back", self.where)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.settle(_LAST_WORDS_S)
+        await asyncio.gather(*(end_task(task) for task in self._running))
+        await self.redis.aclose()
+
+    def _ran(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may be gone, and nobody else would look
+
+
+async def end_task(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that may be in the middle of a command, until it is really over (see `Server`)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.05)

@@ -1,0 +1,1 @@
+"""Loops that feed the dispatcher and keep its leases."""

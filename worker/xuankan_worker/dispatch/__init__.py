@@ -1,0 +1,1 @@
+"""Custody of a request: from its entry on a stream to its committed outcome."""

@@ -1,0 +1,165 @@
+"""Decides what becomes of a stream entry: a job, or at once an outcome. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xuankan.errors import ProtocolError, SealError, UnsupportedVersion
+from xuankan.protocol.delivery import Burial
+from xuankan.protocol.sealing import KEYS_VARIABLE, is_sealed
+from xuankan.protocol.wire import Failure, Request, Result, Status
+from xuankan_worker.config import WorkerConfig
+from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.in_flight import Entry, Job, Outcome
+
+_CODES: dict[type[ProtocolError], str] = {
+    UnsupportedVersion: "unsupported_version",
+    SealError: "sealed_unreadable",
+}
+
+
+class Admission:
+    """Checks requests against a release, a catalogue and a worker's limits."""
+
+    def __init__(self, config: WorkerConfig, serving: Serving) -> None:
+        self._config = config
+        self._serving = serving
+
+    def admit(self, entry: Entry, now_ms: float, now_s: float) -> Job | Outcome:
+        """Decode an entry and check it. Nothing that an entry contains makes this raise.
+
+        Args:
+            entry: as read from its stream.
+            now_ms: Unix time on the server's clock.
+            now_s: monotonic time, from which the job's timings count.
+        """
+        try:
+            request = Request.decode(self._config.sealer.open("request", entry.request_id or "", entry.body))
+        except ProtocolError as error:
+            code = _CODES.get(type(error), "undecodable")
+            return self._unreadable(entry, Failure(code, str(error)[:500], error.field), now_ms)
+        if entry.request_id not in (None, request.id):
+            message = f"the entry is of request {entry.request_id!r}, but the request in it is {request.id!r}"
+            return self._unreadable(entry, Failure("id_mismatch", message, "id"), now_ms)
+        if self._config.sealer.required and not is_sealed(entry.body):
+            message = f"this deployment takes sealed requests only: give the producer {KEYS_VARIABLE}"
+            return self.outcome(entry, request, "invalid", Failure("not_sealed", message), now_ms)
+        if failure := self._unscorable(request):
+            return self.outcome(entry, request, "invalid", failure, now_ms)
+        if request.deadline_ms is not None and request.deadline_ms <= now_ms:
+            return self.outcome(entry, request, "expired", too_late(request, now_ms), now_ms)
+        if entry.deliveries > self._config.max_deliveries:
+            message = (
+                f"handed to workers {entry.deliveries - 1} times without an end, "
+                f"at most {self._config.max_deliveries} are allowed: it may be what stops them"
+            )
+            return self.outcome(entry, request, "failed", Failure("too_many_deliveries", message), now_ms)
+        return Job(
+            entry=entry,
+            request=request,
+            lengths=self._serving.profiles.row_lengths(len(request.tokens), request.candidates),
+            queue_ms=max(0.0, now_ms - entry.received_ms),
+            read_s=now_s,
+            scores=np.full(len(request.candidates), np.nan, dtype=np.float32),
+            remaining=len(request.candidates),
+        )
+
+    def outcome(
+        self, entry: Entry, request: Request, status: Status, failure: Failure, now_ms: float
+    ) -> Outcome:
+        """The outcome of a request that ends without a ranking; failed ones also go to the dead stream."""
+        result = self._result(request.id, entry, status, failure, now_ms, request.traceparent)
+        burial = self._burial(entry, failure) if status == "failed" else None
+        return Outcome(entry, result, request.reply, burial)
+
+    def settled(self, entry: Entry, now_ms: float) -> Outcome:
+        """The outcome of an entry whose request has a result already, as a cancelled one has."""
+        assert entry.request_id is not None
+        failure = Failure("cancelled", "the request was cancelled")
+        return Outcome(entry, self._result(entry.request_id, entry, "cancelled", failure, now_ms))
+
+    def _unscorable(self, request: Request) -> Failure | None:
+        """Why this worker cannot score a well-formed request, if so."""
+        serving, config = self._serving, self._config
+        template, catalogue = serving.template, serving.catalogue
+        if request.fingerprint != template.fingerprint:
+            return Failure(
+                "tokenizer_mismatch",
+                f"the request was made with tokenizer and template {request.fingerprint!r}, this worker's "
+                f"release uses {template.fingerprint!r}: install the same release on both sides",
+                "fingerprint",
+            )
+        if request.catalogue != catalogue.version:
+            return Failure(
+                "catalogue_mismatch",
+                f"the request indexes catalogue {request.catalogue!r}, this worker has "
+                f"{catalogue.version!r}: use the same catalogue on both sides",
+                "catalogue",
+            )
+        if (count := len(request.candidates)) > config.max_candidates:
+            return Failure(
+                "too_many_candidates",
+                f"{count} journals to score; this worker scores at most {config.max_candidates} a request",
+                "candidates",
+            )
+        if (journal := int(request.candidates.max())) >= len(catalogue):
+            return Failure(
+                "unknown_journal",
+                f"journal {journal} is not in catalogue {catalogue.version}, which has {len(catalogue)}: "
+                f"0 to {len(catalogue) - 1}",
+                "candidates",
+            )
+        if (count := len(request.tokens)) > template.max_manuscript_tokens:
+            return Failure(
+                "too_many_tokens",
+                f"{count} tokens; the template allows {template.max_manuscript_tokens}: cut the manuscript",
+                "tokens",
+            )
+        vocabulary = serving.engine.info.vocabulary_size
+        low, high = int(request.tokens.min()), int(request.tokens.max())
+        if low < 0 or high >= vocabulary:
+            return Failure(
+                "token_out_of_range",
+                f"token {low if low < 0 else high}; the vocabulary has 0 to {vocabulary - 1}",
+                "tokens",
+            )
+        return None
+
+    def _unreadable(self, entry: Entry, failure: Failure, now_ms: float) -> Outcome:
+        if entry.request_id is None:
+            return Outcome(entry, None, burial=self._burial(entry, failure))
+        result = self._result(entry.request_id, entry, "invalid", failure, now_ms)
+        return Outcome(entry, result, entry.reply)
+
+    def _burial(self, entry: Entry, failure: Failure) -> Burial:
+        return Burial(failure.code, failure.message, self._config.name, entry.key.lane, entry.deliveries)
+
+    def _result(
+        self,
+        request_id: str,
+        entry: Entry,
+        status: Status,
+        failure: Failure,
+        now_ms: float,
+        traceparent: str | None = None,
+    ) -> Result:
+        return Result(
+            id=request_id,
+            status=status,
+            release=self._serving.release,
+            catalogue=self._serving.catalogue.version,
+            worker=self._config.name,
+            completed_ms=now_ms,
+            failure=failure,
+            deliveries=entry.deliveries,
+            traceparent=traceparent,
+        )
+
+
+def too_late(request: Request, now_ms: float) -> Failure:
+    """The failure of a request whose deadline passed."""
+    assert request.deadline_ms is not None
+    late_ms = now_ms - request.deadline_ms
+    return Failure(
+        "deadline_exceeded", f"its deadline passed {late_ms:.0f} ms before it was scored", "deadline_ms"
+    )

@@ -1,0 +1,1 @@
+"""Batches on engines: the pool, rows, ranking, and the model that is served."""

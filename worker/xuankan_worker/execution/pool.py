@@ -1,0 +1,233 @@
+"""Runs batches: one thread for each slot of the engine, so that the event loop never waits for an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xuankan.errors import EngineError
+from xuankan_worker.engines.base import Engine, Slot
+from xuankan_worker.execution.rows import Profiles, Segment
+from xuankan_worker.in_flight import Job
+from xuankan_worker.scheduling.batcher import Batch
+from xuankan_worker.scheduling.scheduler import Load
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A batch that was run.
+
+    Attributes:
+        batch: what was run.
+        context: where.
+        scores: float32 [rows], None if it failed.
+        error: why it failed.
+        real_tokens: tokens of the batch without padding.
+        assembly_s: time of putting its rows together.
+        engine_cpu_s: processor time of the slot's thread in the engine; threads of the engine's own, if it
+            has any, are not in it.
+        started_s, ended_s: monotonic times around the slot's work, assembling the batch included.
+    """
+
+    batch: Batch[Job]
+    context: int
+    scores: NDArray[np.float32] | None
+    error: Exception | None
+    real_tokens: int
+    assembly_s: float
+    engine_cpu_s: float
+    started_s: float
+    ended_s: float
+
+
+@dataclass(slots=True)
+class _Context:
+    """What one execution context is doing.
+
+    Attributes:
+        free: its slots that have no batch.
+        batches: by slot, oldest first; they run one after the other.
+        tokens: of all its batches.
+        since_s: when the oldest began, or the last one ended.
+    """
+
+    free: list[int] = field(default_factory=list[int])
+    batches: dict[int, Batch[Job]] = field(default_factory=dict[int, "Batch[Job]"])
+    tokens: int = 0
+    since_s: float = 0.0
+
+
+class Pool:
+    """The execution contexts of an engine. All methods belong to the event loop's thread.
+
+    `on_run(run, seconds)` is called in the event loop for every batch, after its slot became free again;
+    `seconds` is how long it had the context to itself.
+    """
+
+    def __init__(self, engine: Engine, profiles: Profiles, on_run: Callable[[Run, float], None]) -> None:
+        self._engine = engine
+        self._profiles = profiles
+        self._on_run = on_run
+        self._contexts = [_Context() for _ in range(engine.info.contexts)]
+        self._inboxes: list[queue.SimpleQueue[Batch[Job] | None]] = []
+        self._threads: list[threading.Thread] = []
+        self._tokens_per_s = 0.0  # of one context, smoothed; 0 until the first batch
+
+    @property
+    def free(self) -> bool:
+        """Whether some context can take a batch."""
+        return any(context.free for context in self._contexts)
+
+    @property
+    def running(self) -> int:
+        """Batches that are being run or are at hand."""
+        return sum(len(context.batches) for context in self._contexts)
+
+    @property
+    def busy(self) -> int:
+        """Contexts that have a batch."""
+        return sum(bool(context.batches) for context in self._contexts)
+
+    def loads(self, now_s: float) -> list[Load]:
+        """What each context has to do."""
+        loads: list[Load] = []
+        for context in self._contexts:
+            tokens = 0.0
+            for batch in context.batches.values():
+                done = (now_s - context.since_s) * self._tokens_per_s
+                tokens = context.tokens - min(done, batch.tokens)
+                break  # only the oldest is being worked on
+            loads.append(Load(len(context.batches), tokens, len(context.free)))
+        return loads
+
+    async def start(self) -> None:
+        """Open and warm every slot.
+
+        Raises:
+            EngineError: a slot cannot be opened.
+        """
+        loop = asyncio.get_running_loop()
+        opened: list[asyncio.Future[None]] = []
+        for index in range(self._engine.info.slots):
+            ready: asyncio.Future[None] = loop.create_future()
+            inbox: queue.SimpleQueue[Batch[Job] | None] = queue.SimpleQueue()
+            thread = threading.Thread(
+                target=self._drive, args=(index, inbox, loop, ready), name=f"slot-{index}", daemon=True
+            )
+            self._inboxes.append(inbox)
+            self._threads.append(thread)
+            opened.append(ready)
+            thread.start()
+        try:
+            await asyncio.gather(*opened)
+        except BaseException:
+            await asyncio.gather(*opened, return_exceptions=True)
+            await self.stop()
+            raise
+        for index in reversed(range(len(opened))):
+            self._contexts[index % len(self._contexts)].free.append(index)
+
+    def submit(self, context: int, batch: Batch[Job]) -> None:
+        """Run a batch in a context that has a free slot."""
+        doing = self._contexts[context]
+        slot = doing.free.pop()
+        if not doing.batches:
+            doing.since_s = time.monotonic()
+        doing.batches[slot] = batch
+        doing.tokens += batch.tokens
+        self._inboxes[slot].put(batch)
+
+    async def stop(self, wait_s: float | None = None) -> None:
+        """Close every slot after the batch that it runs; after `wait_s`, leave those that still run alone."""
+        for context in self._contexts:
+            context.free.clear()
+        for inbox in self._inboxes:
+            inbox.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, wait_s)
+        self._threads.clear()
+        self._inboxes.clear()
+
+    def _finished(self, slot: int, run: Run) -> None:
+        context = self._contexts[run.context]
+        del context.batches[slot]
+        context.tokens -= run.batch.tokens
+        context.free.append(slot)
+        seconds = max(run.ended_s - max(run.started_s, context.since_s), 1e-6)
+        context.since_s = run.ended_s
+        if run.error is None:
+            rate = run.batch.tokens / seconds
+            self._tokens_per_s += (rate - self._tokens_per_s) * (0.2 if self._tokens_per_s else 1.0)
+        self._on_run(run, seconds)
+
+    def _drive(
+        self,
+        index: int,
+        inbox: queue.SimpleQueue[Batch[Job] | None],
+        loop: asyncio.AbstractEventLoop,
+        ready: asyncio.Future[None],
+    ) -> None:
+        """The life of a slot's thread."""
+        try:
+            slot = self._engine.open_slot(index)
+        except Exception as error:
+            wrapped = error if isinstance(error, EngineError) else EngineError(f"slot {index}: {error}")
+            _call(loop, _settle, ready, wrapped)
+            return
+        _call(loop, _settle, ready, None)
+        try:
+            while (batch := inbox.get()) is not None:
+                run = self._run(slot, batch, index % len(self._contexts))
+                _call(loop, self._finished, index, run)
+        finally:
+            slot.close()
+
+    def _run(self, slot: Slot, batch: Batch[Job], context: int) -> Run:
+        started_s, before_cpu_s, real_tokens, assembly_s = time.monotonic(), time.thread_time(), 0, 0.0
+        scores: NDArray[np.float32] | None = None
+        failure: Exception | None = None
+        try:
+            segments = [
+                Segment(part.request.request.tokens, part.request.request.candidates.take(part.rows))
+                for part in batch.slices
+            ]
+            tokens = self._profiles.assemble(batch.bucket, segments)
+            real_tokens = int(tokens.lengths.sum())
+            assembly_s, before_cpu_s = time.monotonic() - started_s, time.thread_time()
+            scores = slot.score(tokens)
+        except Exception as error:  # whatever an engine raises fails this batch, never the thread
+            failure = error
+        engine_cpu_s = time.thread_time() - before_cpu_s
+        if scores is not None and scores.shape != (batch.rows,):
+            failure = EngineError(f"{batch.rows} rows gave scores of shape {scores.shape}")
+            scores = None
+        return Run(
+            *(batch, context, scores, failure),
+            *(real_tokens, assembly_s, engine_cpu_s, started_s, time.monotonic()),
+        )
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:
+    try:
+        loop.call_soon_threadsafe(callback, *args)
+    except RuntimeError:  # the loop was closed under us: nobody is left to tell
+        _log.debug("a batch ended after the worker was gone")
+
+
+def _settle(ready: asyncio.Future[None], error: Exception | None) -> None:
+    if ready.done():  # whoever waited was cancelled
+        return
+    if error is None:
+        ready.set_result(None)
+    else:
+        ready.set_exception(error)

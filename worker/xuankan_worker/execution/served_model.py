@@ -1,0 +1,110 @@
+"""What scores requests: one release on one engine, over one catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from xuankan.catalogue import Catalogue
+from xuankan.errors import ReleaseError
+from xuankan.protocol.template import SPECIAL_TOKENS, Template
+from xuankan_worker.engines import Engine, EngineKind, open_engine
+from xuankan_worker.execution.rows import Profiles
+from xuankan_worker.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A release ready to serve; a request is scored by one of these only.
+
+    Attributes:
+        engine: loaded; the worker opens its contexts and never closes it.
+        template: the release's; requests must be made with it.
+        catalogue: the journals that requests index.
+        release: the release's fingerprint.
+        first_stage_weight: of the first stage's score in the fused logit, from the release's manifest.
+        temperature: of the softmax that makes scores of logits, from the release's manifest.
+
+    Raises:
+        ReleaseError: a pair can be longer than the engine's longest bucket, or have tokens unknown to it.
+    """
+
+    engine: Engine
+    template: Template
+    catalogue: Catalogue
+    release: str
+    first_stage_weight: float
+    temperature: float
+
+    def __post_init__(self) -> None:
+        _ = self.metadata  # made now, not by the first request
+        info, tokens = self.engine.info, self.template.tokenizer.get_vocab_size()
+        if tokens > info.vocabulary_size:
+            raise ReleaseError(
+                f"the template has {tokens} tokens, but the model of engine {info.name} knows only "
+                f"{info.vocabulary_size}: they are not of one release"
+            )
+        longest = int(self.profiles.lengths.max()) + self.template.max_manuscript_tokens + SPECIAL_TOKENS
+        if longest > (bucket := info.buckets[-1]):
+            raise ReleaseError(
+                f"pairs of this release and catalogue have up to {longest} tokens, but engine "
+                f"{info.name} runs at most {bucket}: rebuild the engine with a longer bucket"
+            )
+
+    @cached_property
+    def profiles(self) -> Profiles:
+        """The catalogue's profiles in tokens."""
+        return Profiles.encode((journal.profile for journal in self.catalogue.journals), self.template)
+
+    @cached_property
+    def metadata(self) -> tuple[Mapping[str, Any], ...]:
+        """What a result says of each journal, in the catalogue's order."""
+        return tuple(journal.metadata() for journal in self.catalogue.journals)
+
+
+def load_serving(
+    engine: EngineKind, release: Path | None, catalogue_file: Path | None, max_batch: int
+) -> Serving:
+    """Load a release, its engine and a catalogue; None stands for what the package carries.
+
+    Raises:
+        ReleaseError: the release cannot be read, or does not fit the engine or the catalogue.
+        CatalogueError: the catalogue cannot be read.
+        EngineError: the engine cannot be loaded here.
+    """
+    if release is None:
+        from xuankan_worker.manifest import default_release
+
+        release = default_release()
+    manifest = Manifest.load(release)
+    template = template_of(manifest, release)
+    catalogue = Catalogue.default() if catalogue_file is None else Catalogue.load(catalogue_file)
+    opened = open_engine(engine, release, max_batch)
+    return Serving(
+        opened,
+        template,
+        catalogue,
+        manifest.fingerprint,
+        manifest.first_stage_weight,
+        manifest.temperature,
+    )
+
+
+def template_of(manifest: Manifest, directory: Path) -> Template:
+    """The template that a release was trained with: the package's, or one that lies in its directory.
+
+    Raises:
+        ReleaseError: it is neither.
+    """
+    template = Template.default()
+    if template.fingerprint != manifest.template and (directory / "tokenizer.json").exists():
+        template = Template.load(directory)
+    if template.fingerprint != manifest.template:
+        raise ReleaseError(
+            f"release {manifest.name} was trained with tokenizer and template {manifest.template!r}, which "
+            f"is neither the package's ({Template.default().fingerprint!r}) nor in {directory}"
+        )
+    return template

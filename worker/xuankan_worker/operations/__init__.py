@@ -1,0 +1,1 @@
+"""Looks from outside, in processes of their own: exporter, `top`, checks."""

@@ -1,0 +1,138 @@
+"""Makes outcomes visible: one atomic call each, sent again until the server has answered it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+from xuankan.logs import fields
+from xuankan.protocol import delivery
+from xuankan.protocol.sealing import is_sealed
+from xuankan_worker.config import WorkerConfig
+from xuankan_worker.in_flight import Outcome
+from xuankan_worker.queue.connection import Server, is_transient
+
+_log = logging.getLogger(__name__)
+_ROUND = 64
+"""Outcomes sent in one round trip at most."""
+_GATHER_S = 0.02
+"""How long the outcome of a bulk request waits for others, so that they share a round trip."""
+
+
+class Committer:
+    """Owns the outcomes from the moment they are decided until the server has them.
+
+    `on_committed(outcome, written, seconds)` is called for each once it is committed; `written` is None if
+    the entry stays pending for another delivery: another worker holds it by now, or the server refused the
+    outcome for good.
+
+    Attributes:
+        held_ms: server time at which the leases of all that is held were last known to be ours.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        config: WorkerConfig,
+        on_committed: Callable[[Outcome, bool | None, float], None],
+    ) -> None:
+        self._server = server
+        self._config = config
+        self._on_committed = on_committed
+        self._outcomes: deque[Outcome] = deque()
+        self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending = 0
+        self.held_ms = server.now_ms()
+
+    @property
+    def backlog(self) -> int:
+        """Outcomes that are not committed yet."""
+        return len(self._outcomes) + self._sending
+
+    def put(self, outcome: Outcome) -> None:
+        """Commit an outcome soon; that of an interactive request at once."""
+        self._outcomes.append(outcome)
+        if outcome.entry.key.lane == "interactive" or len(self._outcomes) >= _ROUND:
+            self._due.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._due.set)
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            while self._outcomes:
+                await self._round()
+
+    async def _round(self) -> None:
+        sending = [self._outcomes.popleft() for _ in range(min(_ROUND, len(self._outcomes)))]
+        self._sending = len(sending)
+        calls = [self._call(outcome) for outcome in sending]
+        while sending:
+            sending, calls = await self._server.persist(lambda o=sending, c=calls: self._send(o, c))
+            self._sending = len(sending)
+
+    async def _send(
+        self, outcomes: list[Outcome], calls: list[delivery.Call]
+    ) -> tuple[list[Outcome], list[delivery.Call]]:
+        """Send a round; returns what has to be sent again.
+
+        Raises:
+            RedisError: the server took none of them for a reason that passes.
+        """
+        started_s = time.monotonic()
+        replies = await self._server.calls(calls)
+        seconds = time.monotonic() - started_s
+        again: list[int] = []
+        passing: Exception | None = None
+        for place, (outcome, reply) in enumerate(zip(outcomes, replies, strict=True)):
+            if reply == -1:
+                key = outcome.entry.key
+                _log.warning(
+                    "another worker has it; not committed", extra=fields(entry=key.entry, lane=key.lane)
+                )
+                self._on_committed(outcome, None, seconds)
+            elif not isinstance(reply, Exception):
+                self._on_committed(outcome, bool(reply), seconds)
+            elif is_transient(reply):
+                again.append(place)
+                passing = reply
+            else:
+                _log.error(
+                    "the server refused a result; it stays pending",
+                    extra=fields(entry=outcome.entry.key.entry, reason=str(reply)),
+                )
+                self._on_committed(outcome, None, seconds)
+        if passing is not None and len(again) == len(outcomes):
+            raise passing
+        return [outcomes[place] for place in again], [calls[place] for place in again]
+
+    def _call(self, outcome: Outcome) -> delivery.Call:
+        config, key, result = self._config, outcome.entry.key, outcome.result
+        if result is None:
+            assert outcome.burial is not None
+            return delivery.discard(config.keys, key.entry, config.name, outcome.burial)
+        body = result.encode()
+        # Answered in kind, as other producers may have no keys yet. Failures tell nothing of a manuscript,
+        # and stay readable where keys are what is wrong.
+        if result.status == "ok" and is_sealed(outcome.entry.body):
+            body = config.sealer.seal("result", result.id, body)
+        return delivery.commit(
+            config.keys,
+            key.lane,
+            key.entry,
+            config.name,
+            result.id,
+            body,
+            held_ms=self.held_ms,
+            reply=outcome.reply,
+            burial=outcome.burial,
+        )

@@ -1,0 +1,1 @@
+"""Which rows run next. Pure: no clock, socket or GPU."""

@@ -1,0 +1,238 @@
+"""The worker: its parts, their start, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+
+from redis import exceptions
+
+from xuankan.errors import DeviceLost
+from xuankan.logs import fields
+from xuankan.protocol.keys import LANES
+from xuankan_worker.config import WorkerConfig
+from xuankan_worker.consumer.heartbeat import Cancellations, Keeper
+from xuankan_worker.consumer.intake import Intake
+from xuankan_worker.consumer.recovery import Recovery
+from xuankan_worker.dispatch.dispatcher import Desk
+from xuankan_worker.engines.base import Copies
+from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.queue.connection import Server
+from xuankan_worker.queue.streams import Streams
+from xuankan_worker.status import Speed, WorkerStatus
+from xuankan_worker.telemetry.endpoint import HttpEndpoint
+from xuankan_worker.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+_LOST_WAIT_S = 1.0
+"""How long a slot may take to notice that its device is lost, before its thread is left behind."""
+
+
+class Worker:
+    """Serves a shard's streams with one engine.
+
+    Usable inside another program: `async with Worker(config, serving):` serves until the block ends, then
+    drains. The server need not be there at the start. Made inside a running event loop.
+    """
+
+    def __init__(self, config: WorkerConfig, serving: Serving) -> None:
+        self._config = config
+        self._serving = serving
+        self._stopping = asyncio.Event()
+        self._metrics = metrics = Metrics()
+        self._server = Server(config.url, config.keys, self._on_server_change)
+        self._desk = Desk(config, serving, self._server, metrics)
+        streams = Streams(self._server, config.keys, config.name)
+        self._recovery = Recovery(config, self._server, streams, self._desk, metrics)
+        self._intake = Intake(config, self._server, streams, self._desk, self._recovery, metrics)
+        self._keeper = Keeper(config, self._server, streams, self._desk, self._recovery, self.status)
+        self._cancellations = Cancellations(config, self._server, self._desk)
+        self._http = HttpEndpoint(metrics.registry, self.not_ready)
+        self._started_s = time.monotonic()
+        self._speed = Speed(self._started_s)
+        self._state = "starting"
+        self._main: asyncio.Task[None] | None = None
+        metrics.contexts.set(serving.engine.info.contexts)
+        if isinstance(serving.engine, Copies):
+            metrics.batches.measure_copies(serving.engine)
+        metrics.info.info(
+            {
+                "name": config.name,
+                "release": serving.release,
+                "engine": serving.engine.info.name,
+                "catalogue": serving.catalogue.version,
+            }
+        )
+
+    async def __aenter__(self) -> Worker:
+        """Warm the engine and begin to serve.
+
+        Raises:
+            EngineError: a slot cannot be opened.
+            OSError: the metrics port cannot be listened on.
+        """
+        if self._config.metrics_port is not None:
+            await self._http.start(self._config.metrics_host, self._config.metrics_port)
+        try:
+            await self._desk.pool.start()
+        except BaseException:
+            await self._http.stop()
+            await self._server.close()
+            raise
+        if not self._stopping.is_set():
+            self._state = "running"
+        info = self._serving.engine.info
+        if info.name == "tensorrt":
+            self._metrics.gpu.start()
+        _log.info(
+            "worker ready",
+            extra=fields(
+                name=self._config.name,
+                engine=info.name,
+                device=info.device,
+                contexts=info.contexts,
+                release=self._serving.release,
+                journals=len(self._serving.catalogue),
+                metrics_port=self.metrics_port,
+            ),
+        )
+        self._main = asyncio.create_task(self._serve())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drain."""
+        self.stop()
+        await self.wait()
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port of `/metrics`, None if it is not served."""
+        return self._http.port or None
+
+    def stop(self) -> None:
+        """Take nothing new, finish what is held, then end."""
+        if not self._stopping.is_set():
+            self._state = "draining"
+            self._stopping.set()
+            _log.info("draining", extra=fields(in_flight=len(self._desk.held)))
+
+    async def wait(self) -> None:
+        """Wait until the worker has ended: after `stop`, or in a burst when the streams are empty.
+
+        Raises:
+            DeviceLost: nothing runs on the engine's device any more.
+            EngineError: the engine failed everything.
+            ServerUnavailable: the server refuses for a reason that waiting does not change.
+                In all cases what the worker held is left to others.
+        """
+        assert self._main is not None
+        await asyncio.shield(self._main)
+
+    def not_ready(self) -> str | None:
+        """Why no traffic should be counted on, None if all is well."""
+        if self._state != "running":
+            return self._state
+        return None if self._server.up else "the Redis/Valkey server is away"
+
+    def status(self) -> WorkerStatus:
+        """What this worker says of itself."""
+        now_s = time.monotonic()
+        self._speed.look(now_s, self._desk.rows_done, self._desk.waiting_rows)
+        info, tally = self._serving.engine.info, self._metrics.batches
+        return WorkerStatus(
+            name=self._config.name,
+            state=self._state,
+            host=platform.node(),
+            pid=os.getpid(),
+            version=_version(),
+            release=self._serving.release,
+            template=self._serving.template.fingerprint,
+            catalogue=self._serving.catalogue.version,
+            engine=info.name,
+            device=info.device,
+            contexts=info.contexts,
+            max_batch=min(self._config.max_batch, info.max_batch),
+            started_ms=self._server.now_ms() - (now_s - self._started_s) * 1000,
+            in_flight=len(self._desk.held),
+            waiting_rows=self._desk.waiting_rows,
+            requests_done=self._desk.requests_done,
+            rows_done=self._desk.rows_done,
+            rows_per_s=round(self._speed.rows_per_s, 2),
+            capacity_rows_per_s=round(self._speed.capacity_rows_per_s, 2),
+            batches_done=tally.batches,
+            tokens_done=tally.real_tokens,
+            padding_tokens=tally.run_tokens - tally.real_tokens,
+            busy_contexts=self._desk.pool.busy,
+            gpu=self._metrics.gpu.load,
+        )
+
+    def _on_server_change(self, up: bool) -> None:
+        self._metrics.server_up.set(up)
+        if not up:
+            self._metrics.disconnects.inc()
+
+    async def _serve(self) -> None:
+        helpers = [
+            asyncio.create_task(self._desk.committer.run()),
+            asyncio.create_task(self._keeper.run()),
+            asyncio.create_task(self._recovery.run(self._stopping)),
+            asyncio.create_task(self._cancellations.run()),
+        ]
+        readers = [asyncio.create_task(self._intake.run(lane, self._stopping)) for lane in LANES]
+        work = asyncio.create_task(self._work(readers))
+        everything: set[asyncio.Future[None]] = {work, self._desk.broken, *helpers}
+        wait_s = None
+        try:
+            ended, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+            with contextlib.suppress(exceptions.RedisError, OSError):  # its heartbeat runs out by itself
+                await self._keeper.sign_off()
+            _log.info(
+                "worker done", extra=fields(requests=self._desk.requests_done, rows=self._desk.rows_done)
+            )
+        except DeviceLost:
+            wait_s = _LOST_WAIT_S
+            raise
+        finally:
+            self._state = "stopped"
+            self._stopping.set()
+            await _end({*everything, *readers})
+            await self._desk.pool.stop(wait_s)
+            self._metrics.gpu.stop()
+            await self._http.stop()
+            await self._server.close()
+
+    async def _work(self, readers: Sequence[asyncio.Task[None]]) -> None:
+        await asyncio.gather(*readers)
+        await self._desk.empty.wait()
+
+
+async def _end(tasks: set[asyncio.Future[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11, through which redis-py sends commands, loses a
+    cancellation that comes in the same turn of the loop as its result.
+    """
+    pending = tasks
+    while pending := {task for task in pending if not task.done()}:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)
+    await asyncio.gather(*tasks, return_exceptions=True)  # what they raised is known or of no interest now
+
+
+def _version() -> str:
+    try:
+        return version("xuankan")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
