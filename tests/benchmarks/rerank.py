@@ -37,7 +37,7 @@ from xuankan.protocol.template import Template
 from xuankan_worker.cli.worker import serve
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.execution.served_model import ServedModel
 
 NAMESPACE = "rerank-bench"
 
@@ -198,8 +198,8 @@ def main(ctx: click.Context, count: int, per_round: int, rounds: int, candidates
 @click.argument("url")
 def worker(url: str) -> None:
     """Serve (the benchmark starts this itself)."""
-    serving = Serving(InstantEngine(), Template.default(), Catalogue.default(), "release", 1.0, 1.0)
-    asyncio.run(serve(WorkerConfig(url, "worker", Keys(NAMESPACE), max_batch=64), serving))
+    served = ServedModel(InstantEngine(), Template.default(), Catalogue.default(), "release", 1.0, 1.0)
+    asyncio.run(serve(WorkerConfig(url, "worker", Keys(NAMESPACE), max_batch=64), served))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from xuankan.protocol.template import Template, default_directory
 from xuankan.protocol.wire import Request
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.queue.connection import connect
 from xuankan_worker.worker import Worker
 
@@ -126,14 +126,14 @@ def make_requests(template: Template, count: int, lane: Lane, reply: str | None)
     return made
 
 
-async def serve_bulk(url: str, serving: Serving, engine: TimedEngine, count: int, profile: bool) -> None:
+async def serve_bulk(url: str, served: ServedModel, engine: TimedEngine, count: int, profile: bool) -> None:
     client = connect(url)
-    for asked in make_requests(serving.template, count, "bulk", "producer"):
+    for asked in make_requests(served.template, count, "bulk", "producer"):
         await scripts.submit(client, KEYS, asked.id, asked.lane, asked.reply, asked.encode())
     await client.aclose()
     profiler = cProfile.Profile()
     config = WorkerConfig(url, "worker", KEYS, burst=True, max_batch=engine.info.max_batch)
-    async with Worker(config, serving) as worker:
+    async with Worker(config, served) as worker:
         before, cpu_s, started_s = (
             resource.getrusage(resource.RUSAGE_SELF),
             time.thread_time(),
@@ -159,14 +159,14 @@ async def serve_bulk(url: str, serving: Serving, engine: TimedEngine, count: int
         pstats.Stats(profiler).sort_stats("tottime").print_stats(35)
 
 
-async def serve_one_by_one(url: str, serving: Serving, engine: TimedEngine, count: int) -> None:
+async def serve_one_by_one(url: str, served: ServedModel, engine: TimedEngine, count: int) -> None:
     """Time from handing a request to the server to having its result, beside what the engine takes."""
     client = connect(url, block_s=5.0)
     command = cast(Any, client).execute_command
     least_s = engine.batch_s * math.ceil(JOURNALS / engine.info.max_batch / engine.info.contexts)
     taken_s: list[float] = []
-    async with Worker(WorkerConfig(url, "worker", KEYS, max_batch=engine.info.max_batch), serving):
-        for asked in make_requests(serving.template, count, "interactive", "producer"):
+    async with Worker(WorkerConfig(url, "worker", KEYS, max_batch=engine.info.max_batch), served):
+        for asked in make_requests(served.template, count, "interactive", "producer"):
             started_s = time.monotonic()
             await scripts.submit(client, KEYS, asked.id, asked.lane, asked.reply, asked.encode())
             await command("BLPOP", KEYS.reply("producer"), 5)
@@ -191,15 +191,15 @@ def main(requests: int, batch_ms: float, rows: int, idle: bool, profile: bool) -
     """Measure."""
     template = Template.build((default_directory() / "tokenizer.json").read_bytes(), 384, 125)
     engine = TimedEngine(batch_ms / 1000, rows)
-    serving = Serving(engine, template, Catalogue.default(), "release", 1.0, 1.0)
+    served = ServedModel(engine, template, Catalogue.default(), "release", 1.0, 1.0)
     with tempfile.TemporaryDirectory() as directory:
         server = ValkeyProcess(Path(directory))
         server.start()
         try:
             if idle:
-                asyncio.run(serve_one_by_one(server.url, serving, engine, requests))
+                asyncio.run(serve_one_by_one(server.url, served, engine, requests))
             else:
-                asyncio.run(serve_bulk(server.url, serving, engine, requests, profile))
+                asyncio.run(serve_bulk(server.url, served, engine, requests, profile))
         finally:
             server.kill()
 

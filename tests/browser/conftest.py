@@ -21,7 +21,7 @@ from tests.support.server import ValkeyProcess
 from tests.support.world import TEMPERATURE, WEIGHT, config
 from xuankan.catalogue import Catalogue
 from xuankan.protocol.template import Template
-from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.worker import Worker
 
 _PATIENCE_MS = 30_000
@@ -46,8 +46,10 @@ def scoring(url: str, engine: ScriptedEngine) -> Generator[None]:
     ready, ended = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        serving = Serving(engine, Template.default(), Catalogue.default(), "release-1", WEIGHT, TEMPERATURE)
-        async with Worker(config(url), serving):
+        served = ServedModel(
+            engine, Template.default(), Catalogue.default(), "release-1", WEIGHT, TEMPERATURE
+        )
+        async with Worker(config(url), served):
             ready.set()
             await asyncio.to_thread(ended.wait)
 

@@ -153,7 +153,7 @@ class Fuzzer:
 
 
 @dataclass(slots=True)
-class Tally:
+class FuzzCounts:
     """What became of the messages."""
 
     outcomes: Counter[str] = field(default_factory=Counter[str])
@@ -163,34 +163,34 @@ class Tally:
     crashes: list[str] = field(default_factory=list[str])
 
 
-def fuzz(messages: int, seed: int) -> Tally:
+def fuzz(messages: int, seed: int) -> FuzzCounts:
     """Decode so many messages."""
-    fuzzer, tally = Fuzzer(seed), Tally()
+    fuzzer, counts = Fuzzer(seed), FuzzCounts()
     before_bytes = _peak_bytes()
     for number in range(messages):
         kind, data, way = fuzzer.message()
-        tally.ways[way] += 1
+        counts.ways[way] += 1
         started_s = time.perf_counter()
         try:
             found = kind.decode(data)
         except ProtocolError as error:
             place = error.field.split("[")[0].split(".")[0]
-            tally.outcomes[f"{kind.__name__} refused: {place if place.isidentifier() else 'other'}"] += 1
+            counts.outcomes[f"{kind.__name__} refused: {place if place.isidentifier() else 'other'}"] += 1
             broken = not error.field or len(str(error)) > 2_000
         except Exception as error:  # the very thing that is looked for
             broken = True
-            tally.crashes.append(f"message {number} ({way}): {error!r} of {kind.__name__} {data[:80].hex()}")
+            counts.crashes.append(f"message {number} ({way}): {error!r} of {kind.__name__} {data[:80].hex()}")
         else:
-            tally.outcomes[f"{kind.__name__} read"] += 1
+            counts.outcomes[f"{kind.__name__} read"] += 1
             broken = not _is_sound(found)
         seconds = time.perf_counter() - started_s
-        if broken and len(tally.crashes) < 100:
-            tally.crashes.append(f"message {number} ({way}): {kind.__name__} {data[:80].hex()}")
-        tally.slowest_s = max(tally.slowest_s, seconds)
+        if broken and len(counts.crashes) < 100:
+            counts.crashes.append(f"message {number} ({way}): {kind.__name__} {data[:80].hex()}")
+        counts.slowest_s = max(counts.slowest_s, seconds)
         if number == _WARM_UP:
             before_bytes = _peak_bytes()
-    tally.grown_bytes = _peak_bytes() - before_bytes
-    return tally
+    counts.grown_bytes = _peak_bytes() - before_bytes
+    return counts
 
 
 def _is_sound(found: Request | Result) -> bool:
@@ -209,19 +209,19 @@ def _peak_bytes() -> int:
 def main(messages: int, seed: int) -> None:
     """Decode messages made to do harm; exits 1 if one does."""
     started_s = time.monotonic()
-    tally = fuzz(messages, seed)
+    counts = fuzz(messages, seed)
     table = Table("outcome", "messages", title=f"{messages:,} messages, seed {seed}")
-    for outcome, count in sorted(tally.outcomes.items()):
+    for outcome, count in sorted(counts.outcomes.items()):
         table.add_row(outcome, f"{count:,}")
-    table.add_row("crashed or unsound", f"{len(tally.crashes):,}")
-    table.add_row("slowest", f"{tally.slowest_s * 1000:.2f} ms")
-    table.add_row("memory", f"+{tally.grown_bytes / 2**20:.1f} MiB")
+    table.add_row("crashed or unsound", f"{len(counts.crashes):,}")
+    table.add_row("slowest", f"{counts.slowest_s * 1000:.2f} ms")
+    table.add_row("memory", f"+{counts.grown_bytes / 2**20:.1f} MiB")
     table.add_row("wall time", f"{time.monotonic() - started_s:.1f} s")
     console = Console()
     console.print(table)
-    for crash in tally.crashes[:20]:
+    for crash in counts.crashes[:20]:
         console.print(f"[red]{crash}", highlight=False)
-    sys.exit(bool(tally.crashes) or tally.slowest_s > SLOWEST_S or tally.grown_bytes > GROWTH_BYTES)
+    sys.exit(bool(counts.crashes) or counts.slowest_s > SLOWEST_S or counts.grown_bytes > GROWTH_BYTES)
 
 
 if __name__ == "__main__":

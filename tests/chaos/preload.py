@@ -1,8 +1,8 @@
 """Loaded once by the fork server."""
 
 from tests.chaos import producer, worker
-from tests.chaos.world import preparer, serving
+from tests.chaos.world import preparer, served_model
 
-serving(worker.ROW_S)
+served_model(worker.ROW_S)
 preparer()
 assert producer

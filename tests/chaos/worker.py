@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from tests.chaos.world import KEYS, serving
+from tests.chaos.world import KEYS, served_model
 from xuankan.logs import configure
 from xuankan_worker.cli.worker import serve
 from xuankan_worker.config import WorkerConfig
@@ -20,4 +20,4 @@ def main(url: str, name: str, lease_s: float) -> None:
     config = WorkerConfig(
         url, name=name, keys=KEYS, lease_s=lease_s, block_s=0.5, max_batch=16, prefetch_rows=64
     )
-    asyncio.run(serve(config, serving(ROW_S)))
+    asyncio.run(serve(config, served_model(ROW_S)))

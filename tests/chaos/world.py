@@ -24,7 +24,7 @@ from xuankan.protocol.keys import Keys
 from xuankan.protocol.template import Template
 from xuankan.protocol.wire import RankedJournal
 from xuankan_worker.engines.base import TokenBatch
-from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.execution.served_model import ServedModel
 
 KEYS: Final = Keys("chaos")
 RELEASE, WEIGHT, TEMPERATURE = "chaos-1", 0.7, 2.0
@@ -129,10 +129,10 @@ def _profiles() -> tuple[list[int], ...]:
 
 
 @cache
-def serving(row_s: float) -> Serving:
+def served_model(row_s: float) -> ServedModel:
     """The release of a run's workers."""
     engine = ChaosEngine(poison=token("raise"), spoiled=token("nan"), row_s=row_s)
-    found = Serving(engine, Template.default(), Catalogue.default(), RELEASE, WEIGHT, TEMPERATURE)
+    found = ServedModel(engine, Template.default(), Catalogue.default(), RELEASE, WEIGHT, TEMPERATURE)
     harmful = {token(marker) for marker in MARKERS}
     assert not any(harmful.intersection(profile) for profile in _profiles())
     return found

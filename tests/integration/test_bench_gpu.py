@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from xuankan_worker.bench.gpu.child import Job
+from xuankan_worker.bench.gpu.child import ChildTask
 from xuankan_worker.bench.gpu.models import Model
-from xuankan_worker.bench.gpu.nvml import Gpu
-from xuankan_worker.bench.gpu.run import FORMAT, Settings, bench_gpu, earlier
+from xuankan_worker.bench.gpu.nvml import GpuHandle
+from xuankan_worker.bench.gpu.run import FORMAT, BenchSettings, bench_gpu, earlier
 from xuankan_worker.bench.gpu.systems import run_system
 from xuankan_worker.cli.bench_gpu import gpu
 
 PAPERS = Path(__file__).parents[1] / "data" / "papers.parquet"
-JOB = Job(
+JOB = ChildTask(
     "",
     "",
     "",
@@ -42,7 +42,7 @@ def test_workers_and_engine_are_measured(release: Path, tmp_path: Path) -> None:
     (model.checkpoint / "config.json").write_text("{}")
     model.cache.mkdir()
     (model.cache / "kernels").touch()
-    settings = Settings(
+    settings = BenchSettings(
         papers=PAPERS,
         split="test",
         out=tmp_path / "out",
@@ -90,7 +90,7 @@ def test_a_system_that_fails_says_why(release: Path, tmp_path: Path) -> None:
     assert "pairs_per_s" not in result
 
 
-@pytest.mark.skipif(Gpu().known, reason="there is a GPU")
+@pytest.mark.skipif(GpuHandle().known, reason="there is a GPU")
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
     arguments = [
         "--papers",

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from tests.support.engine import ScriptedEngine
-from tests.support.world import config, eventually, serving
+from tests.support.world import config, eventually, served_model
 from xuankan.transport.client import open_client
 from xuankan_worker.worker import Worker
 
@@ -81,7 +81,7 @@ async def test_a_worker_cancelled_at_any_moment_leaves_no_connection(
 
     monkeypatch.setattr(asyncio, "open_connection", open_connection)
     for _ in range(25):
-        worker = await Worker(config(server_url), serving(ScriptedEngine())).__aenter__()
+        worker = await Worker(config(server_url), served_model(ScriptedEngine())).__aenter__()
         waiting = asyncio.create_task(worker.wait())
         await asyncio.sleep(chance.random() * 0.02)
         mains = [task for task in asyncio.all_tasks() if "_serve" in repr(task.get_coro())]

@@ -21,9 +21,9 @@ from tests.support.engine import ScriptedEngine
 from tests.support.portal import manuscript, producer, ranked_ids
 from tests.support.secured import secured_server
 from tests.support.server import ValkeyProcess
-from tests.support.world import KEYS, Queue, catalogue, config, running, serving
+from tests.support.world import KEYS, Queue, catalogue, config, running, served_model
 from xuankan import Catalogue, Filters, Options
-from xuankan.backlog.rerank import Report
+from xuankan.backlog.rerank import RerankReport
 from xuankan.backlog.rerank import rerank as rerank_all
 from xuankan.backlog.results import Results
 from xuankan.backlog.sources import Backlog, Shard
@@ -134,7 +134,7 @@ def scored_rows(engine: ScriptedEngine) -> int:
     return sum(rows for rows, _ in engine.batches)
 
 
-async def rank(url: str, backlog: Path, out: Path, shard: str = "0/1", **changes: Any) -> Report:
+async def rank(url: str, backlog: Path, out: Path, shard: str = "0/1", **changes: Any) -> RerankReport:
     """What the command does, without a process for it."""
     options = Options(candidates=CANDIDATES, top_k=3, filters=changes.pop("filters", None))
     async with producer(url, **changes) as portal, Results(url, KEYS.namespace) as results:
@@ -304,7 +304,7 @@ async def test_workers_of_another_catalogue_end_the_job_and_not_its_rows(
             await rank(server_url, backlog, out, catalogue=other)
         assert not lines(tmp_path / "ranked.jsonl.bad.jsonl")
     # Once the workers are as they should be, the same job is done, however short its memory is.
-    fitting = replace(serving(ScriptedEngine()), catalogue=other)
+    fitting = replace(served_model(ScriptedEngine()), catalogue=other)
     async with Worker(config(server_url), fitting):
         report = await rank(server_url, backlog, out, catalogue=other)
     assert report.progress.ranked == 10

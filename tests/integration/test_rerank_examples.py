@@ -17,11 +17,11 @@ import yaml  # pyright: ignore[reportMissingModuleSource]
 
 from tests.support.engine import ScriptedEngine
 from tests.support.portal import manuscript
-from tests.support.world import KEYS, Queue, catalogue, running, serving
+from tests.support.world import KEYS, Queue, catalogue, running, served_model
 from xuankan import Catalogue
 from xuankan.protocol.keys import Keys
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.worker import Worker
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
@@ -82,8 +82,8 @@ async def test_partitions_of_arrow_tables_keep_their_order(
     given: Any = arrow.Table.from_pylist(
         [*ROWS, {"id": "zh", "title": "关于图论的研究与应用", "abstract": None}]
     )
-    shipped = serving(ScriptedEngine())
-    shipped = Serving(shipped.engine, shipped.template, Catalogue.default(), "release-1", 1.0, 1.0)
+    shipped = served_model(ScriptedEngine())
+    shipped = ServedModel(shipped.engine, shipped.template, Catalogue.default(), "release-1", 1.0, 1.0)
 
     def partition() -> list[dict[str, Any]]:
         ranked = arrow.Table.from_batches(list(spark.rank_partition(given.to_batches(max_chunksize=16))))

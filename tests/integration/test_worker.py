@@ -19,7 +19,7 @@ from tests.support.world import (
     request,
     run_burst,
     running,
-    serving,
+    served_model,
 )
 from xuankan.errors import EngineError, InputError
 from xuankan.protocol import scripts
@@ -204,7 +204,7 @@ class Unopenable(ScriptedEngine):
 
 async def test_a_context_that_cannot_be_opened_is_an_error_of_the_start(server_url: str) -> None:
     with pytest.raises(EngineError, match="no memory"):
-        async with Worker(config(server_url), serving(Unopenable())):
+        async with Worker(config(server_url), served_model(Unopenable())):
             pass
 
 
@@ -213,7 +213,7 @@ async def test_a_context_that_cannot_be_opened_is_an_error_of_the_start(server_u
 )
 async def test_an_option_out_of_range_is_named(changes: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(changes))):
-        Worker(config(**({"url": "redis://127.0.0.1"} | changes)), serving(ScriptedEngine()))  # type: ignore[arg-type]
+        Worker(config(**({"url": "redis://127.0.0.1"} | changes)), served_model(ScriptedEngine()))  # type: ignore[arg-type]
 
 
 def _get(port: int | None, path: str) -> tuple[int, str]:

@@ -24,7 +24,7 @@ from tests.support.world import (
     request,
     run_burst,
     running,
-    serving,
+    served_model,
 )
 from xuankan.errors import DeviceLost
 from xuankan.protocol.keys import GROUP
@@ -180,7 +180,7 @@ async def test_a_lost_device_ends_the_worker_and_another_finishes(
     engine.gate.clear()
 
     async def serve_until_lost() -> None:
-        async with asyncio.timeout(30), Worker(config(server_url), serving(engine)) as worker:
+        async with asyncio.timeout(30), Worker(config(server_url), served_model(engine)) as worker:
             await queue.push(*asked)
             await engine.wait_started()
             await eventually(lambda: worker.status().in_flight == 4)
@@ -236,7 +236,7 @@ async def test_slots_that_hang_in_a_lost_device_do_not_keep_the_worker(server_ur
     engine.gate.clear()
 
     async def serve_until_lost() -> None:
-        async with asyncio.timeout(20), Worker(config(server_url), serving(engine)) as worker:
+        async with asyncio.timeout(20), Worker(config(server_url), served_model(engine)) as worker:
             await eventually(lambda: queue.command("PUBSUB", "CHANNELS"))
             await eventually(lambda: worker.not_ready() is None)
             await queue.push(request())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.support.engine import ScriptedEngine, ScriptedSlot
-from tests.support.world import config, serving
+from tests.support.world import config, served_model
 from xuankan.logs import configure
 from xuankan_worker.cli.worker import serve
 from xuankan_worker.engines.base import TokenBatch
@@ -39,7 +39,7 @@ class DeadlySlot(ScriptedSlot):
 if __name__ == "__main__":
     url, name, token = sys.argv[1:]
     configure("json", "info")
-    made = serving(DeadlyEngine(poison=int(token), row_s=0.0002))
+    made = served_model(DeadlyEngine(poison=int(token), row_s=0.0002))
     while (child := os.fork()) != 0:
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL:
             sys.exit(0)

@@ -19,7 +19,7 @@ from tests.support.server import free_port
 from tests.support.world import KEYS, catalogue
 from xuankan.portal.app import application
 from xuankan.portal.gateway import Gateway
-from xuankan.portal.settings import Settings
+from xuankan.portal.settings import PortalSettings
 
 OJS, HUB = "xk_of-ojs", "xk_of-hub"
 KEYS_FILE = """
@@ -41,7 +41,7 @@ def paper(number: int = 0, **changes: Any) -> dict[str, Any]:
 def gateway(url: str, **changes: Any) -> Gateway:
     """The gateway of a portal of the server at `url`."""
     values: dict[str, Any] = {"namespace": KEYS.namespace, "catalogue": catalogue(), "server_timeout_s": 20.0}
-    return Gateway(Settings(url, **(values | changes)))
+    return Gateway(PortalSettings(url, **(values | changes)))
 
 
 @contextlib.contextmanager

@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from xuankan.client.limits import Load, Memory
-from xuankan.portal.metrics import Metrics as PortalMetrics
-from xuankan_worker.operations.exporter import Look, QueueMetrics
+from xuankan.portal.metrics import PortalMetrics as PortalMetrics
+from xuankan_worker.operations.exporter import QueueMetrics, Scrape
 from xuankan_worker.telemetry.gpu import GpuLoad
-from xuankan_worker.telemetry.metrics import Metrics
+from xuankan_worker.telemetry.metrics import WorkerMetrics
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 GPU = GpuLoad(0, "NVIDIA H200", 0.5, 10**9, 10**11, 700.0, 60.0, 1.5e9)
-LOOK = Look(
+LOOK = Scrape(
     Load(
         length={"interactive": 3, "bulk": 0},
         queued={"interactive": 2, "bulk": 0},
@@ -40,7 +40,7 @@ class _Copying:
 
 def families() -> dict[str, list[Metric]]:
     """Of a worker, an exporter and a portal."""
-    worker = Metrics()
+    worker = WorkerMetrics()
     worker.gpu.load = GPU
     worker.batches.measure_copies(_Copying())
     queue = QueueMetrics()

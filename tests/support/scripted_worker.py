@@ -9,7 +9,7 @@ import asyncio
 import sys
 
 from tests.support.engine import ScriptedEngine
-from tests.support.world import config, serving
+from tests.support.world import config, served_model
 from xuankan.logs import configure
 from xuankan_worker.cli.worker import serve
 
@@ -18,6 +18,7 @@ if __name__ == "__main__":
     configure("json", "info")
     asyncio.run(
         serve(
-            config(url, name=name, lease_s=0.5), serving(ScriptedEngine(row_s=float(row_s), lost=bool(lost)))
+            config(url, name=name, lease_s=0.5),
+            served_model(ScriptedEngine(row_s=float(row_s), lost=bool(lost))),
         )
     )

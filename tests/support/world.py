@@ -19,7 +19,7 @@ from xuankan.protocol.keys import GROUP, Keys, Lane
 from xuankan.protocol.template import Template
 from xuankan.protocol.wire import Request, Result
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.worker import Worker
 
 WEIGHT, TEMPERATURE = 0.7, 2.0
@@ -53,8 +53,8 @@ def catalogue() -> Catalogue:
     )
 
 
-def serving(engine: ScriptedEngine) -> Serving:
-    return Serving(engine, Template.default(), catalogue(), "release-1", WEIGHT, TEMPERATURE)
+def served_model(engine: ScriptedEngine) -> ServedModel:
+    return ServedModel(engine, Template.default(), catalogue(), "release-1", WEIGHT, TEMPERATURE)
 
 
 def request(
@@ -188,14 +188,17 @@ def config(url: str, **changes: Any) -> WorkerConfig:
 
 async def run_burst(url: str, engine: ScriptedEngine, **changes: Any) -> None:
     """Serve what is queued, then end."""
-    async with asyncio.timeout(60), Worker(config(url, burst=True, **changes), serving(engine)) as worker:
+    async with (
+        asyncio.timeout(60),
+        Worker(config(url, burst=True, **changes), served_model(engine)) as worker,
+    ):
         await worker.wait()
 
 
 @contextlib.asynccontextmanager
 async def running(url: str, engine: ScriptedEngine, **changes: Any) -> AsyncGenerator[Worker]:
     """Serve while the block runs; then drain."""
-    async with Worker(config(url, **changes), serving(engine)) as worker:
+    async with Worker(config(url, **changes), served_model(engine)) as worker:
         try:
             yield worker
         finally:

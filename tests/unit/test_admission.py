@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engine import ScriptedEngine
-from tests.support.world import config, request, serving
+from tests.support.world import config, request, served_model
 from xuankan_worker.dispatch.admission import Admission
-from xuankan_worker.in_flight import Entry, EntryKey, Job, Outcome
+from xuankan_worker.in_flight import Entry, EntryKey, EntryOutcome, InFlight
 
-ADMISSION = Admission(config("redis://unused"), serving(ScriptedEngine()))
+ADMISSION = Admission(config("redis://unused"), served_model(ScriptedEngine()))
 GOOD = msgpack.unpackb(request().encode())
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.text(),
@@ -21,15 +21,15 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def admit(body: bytes, request_id: str | None, deliveries: int = 1) -> Job | Outcome:
+def admit(body: bytes, request_id: str | None, deliveries: int = 1) -> InFlight | EntryOutcome:
     return ADMISSION.admit(
         Entry(EntryKey("bulk", "1700000000000-0"), request_id, body, deliveries), 1.7e12, 5.0
     )
 
 
-def assert_settled(found: Job | Outcome, request_id: str | None) -> None:
+def assert_settled(found: InFlight | EntryOutcome, request_id: str | None) -> None:
     """The entry can be scored, or ends in one result, or names nobody and goes to the dead stream."""
-    if isinstance(found, Job):
+    if isinstance(found, InFlight):
         assert found.remaining == len(found.lengths) == len(found.scores) > 0
         assert found.lengths.max() <= ScriptedEngine().info.buckets[-1]
         return
@@ -68,6 +68,6 @@ def test_any_tokens_and_candidates_end_in_one_way(tokens: list[int], candidates:
 def test_a_clock_behind_the_servers_gives_no_negative_waiting_time() -> None:
     asked = request()
     job = ADMISSION.admit(Entry(EntryKey("bulk", "1700000000000-0"), None, asked.encode(), 1), 1.6e12, 5.0)
-    assert isinstance(job, Job)
+    assert isinstance(job, InFlight)
     assert job.queue_ms == 0
     assert np.isnan(job.scores).all()

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]  # it has none
 import pytest
 
-from xuankan.backlog.job import Job, Progress
+from xuankan.backlog.job import Job, JobProgress
 from xuankan.backlog.rows import Row
 from xuankan.backlog.sources import check_apart
 from xuankan.backlog.writers import bad_line, open_writer
@@ -52,7 +52,7 @@ def commit(job: Job, out: Path, numbers: range) -> None:
     bad = [number for number in numbers if number % 3 == 0]
     entries = [writer.entry(row(n), ranking(n)) for n in numbers if n not in bad]
     before = job.progress
-    progress = Progress(before.rows + len(numbers), before.ranked + len(entries), before.bad + len(bad))
+    progress = JobProgress(before.rows + len(numbers), before.ranked + len(entries), before.bad + len(bad))
     job.commit(writer.piece(entries), b"".join(bad_line(row(n), "code", "reason") for n in bad), progress)
 
 

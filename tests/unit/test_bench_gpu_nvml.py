@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from xuankan_worker.bench.gpu.nvml import Gpu, Watch, grown_bytes
+from xuankan_worker.bench.gpu.nvml import GpuHandle, GpuMonitor, grown_bytes
 
 
 class NVMLError(Exception):
@@ -47,7 +47,7 @@ def fail(*_: object) -> None:
 
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", driver())
-    gpu = Gpu()
+    gpu = GpuHandle()
     assert gpu.known
     assert gpu.about() == {
         "name": "NVIDIA H200",
@@ -64,15 +64,15 @@ def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_among_others_is_told_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     processes = [SimpleNamespace(pid=7, usedGpuMemory=250), SimpleNamespace(pid=8, usedGpuMemory=None)]
     monkeypatch.setitem(sys.modules, "pynvml", driver(nvmlDeviceGetComputeRunningProcesses=answer(processes)))
-    assert Gpu().process_bytes(7) == 250
-    assert Gpu().process_bytes(8) is None
-    assert Gpu().process_bytes(9) is None
+    assert GpuHandle().process_bytes(7) == 250
+    assert GpuHandle().process_bytes(8) is None
+    assert GpuHandle().process_bytes(9) is None
 
 
 def test_a_watch_averages_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", driver())
     from_s = time.monotonic() - 10
-    with Watch(Gpu()) as watch:
+    with GpuMonitor(GpuHandle()) as watch:
         pass
     assert watch.busy_share(from_s, time.monotonic()) == 0.8
     assert watch.busy_share(time.monotonic(), time.monotonic() + 10) is None
@@ -82,22 +82,22 @@ def test_a_watch_averages_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_driver_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = driver(nvmlDeviceGetUtilizationRates=fail, nvmlDeviceGetComputeRunningProcesses=fail)
     monkeypatch.setitem(sys.modules, "pynvml", silent)
-    with Watch(Gpu()) as watch:
+    with GpuMonitor(GpuHandle()) as watch:
         pass
     assert watch.busy_share(0, time.monotonic()) is None
     assert watch.peak_bytes == 300
-    assert Gpu().process_bytes(7) is None
+    assert GpuHandle().process_bytes(7) is None
 
 
 def test_without_a_driver_everything_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (driver(nvmlInit=fail), None):
         monkeypatch.setitem(sys.modules, "pynvml", module)
-        gpu = Gpu()
+        gpu = GpuHandle()
         assert not gpu.known
         assert gpu.about()["name"] is None
         assert gpu.used_bytes() is None
         assert gpu.process_bytes(7) is None
-        with Watch(gpu) as watch:
+        with GpuMonitor(gpu) as watch:
             pass
         assert watch.peak_bytes is None
         assert grown_bytes(watch.peak_bytes, 0) is None

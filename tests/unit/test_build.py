@@ -15,7 +15,7 @@ from tests.support import tiny_gpu_graph
 from xuankan.errors import EngineError, EngineUnavailable, InputError, ReleaseError
 from xuankan.protocol.template import Template
 from xuankan_worker.cli.build import build as command
-from xuankan_worker.engines.tensorrt.library import Gpu, Library, find_gpu, load_library
+from xuankan_worker.engines.tensorrt.library import GpuIdentity, Library, find_gpu, load_library
 from xuankan_worker.engines.tensorrt.plan import ENGINES, PLAN, Dynamic, EngineManifest, find_plan
 from xuankan_worker.engines.tensorrt.shapes import Shape
 from xuankan_worker.manifest import Manifest, file_sha256
@@ -173,7 +173,7 @@ def standard() -> Library:
 def test_the_standard_library_builds_for_the_gpu_at_hand_and_keeps_what_it_timed(
     tiny: Path, standard: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(building, "find_gpu", lambda: Gpu("NVIDIA H100 PCIe", "9.0", "580.95.05"))
+    monkeypatch.setattr(building, "find_gpu", lambda: GpuIdentity("NVIDIA H100 PCIe", "9.0", "580.95.05"))
     monkeypatch.setenv("XUANKAN_CACHE", str(tmp_path / "cache"))
     build(tiny, standard, SHAPES)
     (timings,) = (tmp_path / "cache").iterdir()

@@ -24,7 +24,7 @@ from xuankan.protocol.keys import Keys
 from xuankan.protocol.template import Template
 from xuankan.transport.url import Address
 from xuankan_worker.engines.tensorrt import library
-from xuankan_worker.engines.tensorrt.library import Gpu
+from xuankan_worker.engines.tensorrt.library import GpuIdentity
 from xuankan_worker.manifest import Manifest
 from xuankan_worker.operations.checks import checks
 
@@ -291,7 +291,7 @@ def test_a_release_may_have_nothing_but_engines(tmp_path: Path, release: Path) -
 
 
 def test_a_gpu_without_an_engine_for_it_says_how_to_build_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = Gpu("NVIDIA H200", "9.0", "580.95.05")
+    gpu = GpuIdentity("NVIDIA H200", "9.0", "580.95.05")
     monkeypatch.setattr("xuankan_worker.operations.checks.find_gpu", lambda: gpu)
     found = checks(None, Catalogue.default(), True)
     assert the(found, "GPU").fact == "NVIDIA H200, compute capability 9.0, driver 580.95.05"

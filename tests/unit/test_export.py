@@ -20,7 +20,7 @@ from xuankan.protocol.template import Template, default_directory
 from xuankan_worker.cli.export import export
 from xuankan_worker.engines import TokenBatch, open_engine
 from xuankan_worker.execution.rows import Profiles, Segment
-from xuankan_worker.execution.served_model import load_serving
+from xuankan_worker.execution.served_model import load_served_model
 from xuankan_worker.manifest import GPU_MODEL, Manifest, default_release
 from xuankan_worker.releases import export as exporting
 from xuankan_worker.releases import numerics
@@ -99,13 +99,13 @@ def test_a_checkpoint_becomes_a_release_that_is_served(
     assert record.reference.startswith("ONNX Runtime")
     assert record.rms_error <= record.max_error < 0.02
     assert record.spread > 0.05
-    serving = load_serving("onnx", out, None, 8)
-    assert serving.template.fingerprint == manifest.template
-    slot = serving.engine.open_slot(0)
-    batch = serving.profiles.assemble(123, [Segment(np.arange(1000, 1080, dtype=np.int32), np.arange(8))])
+    served = load_served_model("onnx", out, None, 8)
+    assert served.template.fingerprint == manifest.template
+    slot = served.engine.open_slot(0)
+    batch = served.profiles.assemble(123, [Segment(np.arange(1000, 1080, dtype=np.int32), np.arange(8))])
     np.testing.assert_allclose(slot.score(batch), families.expected_scores(batch, "bert"), atol=0.02)
     slot.close()
-    serving.engine.close()
+    served.engine.close()
 
 
 def test_the_shipped_release_is_exported_by_default(tmp_path: Path) -> None:
@@ -169,18 +169,18 @@ def test_what_training_wrote_is_taken_over(tmp_path: Path, monkeypatch: pytest.M
 def test_two_separators_where_the_tokenizer_has_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", monkeypatch, "roberta", roberta_tokenizer())
     export_release(checkpoint, tmp_path / "out", ExportSettings(None, 60, 40))
-    serving = load_serving("onnx", tmp_path / "out", None, 4)
-    template = serving.template
+    served = load_served_model("onnx", tmp_path / "out", None, 4)
+    template = served.template
     assert (template.separators, template.max_length) == (2, 104)
     tokens = template.encode_manuscript("the model", "we study a journal").ids
     profiles = Profiles.encode(["learning and data for physics", "paper"], template)
     batch = profiles.assemble(104, [Segment(tokens, np.arange(2))])
     pairs = [("the model. we study a journal", text) for text in ("learning and data for physics", "paper")]
     assert rows(batch) == [template.tokenizer.encode(*pair).ids for pair in pairs]
-    slot = serving.engine.open_slot(0)
+    slot = served.engine.open_slot(0)
     np.testing.assert_allclose(slot.score(batch), families.expected_scores(batch, "roberta"), atol=0.02)
     slot.close()
-    serving.engine.close()
+    served.engine.close()
 
 
 def test_rows_are_the_packages_tokenizers_pairs() -> None:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.support.engine import BUCKETS, ScriptedEngine
-from tests.support.world import request, serving
+from tests.support.world import request, served_model
 from tests.unit.test_scheduler import job
 from xuankan.errors import DeviceLost, EngineError
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.execution.pool import Pool, Run
-from xuankan_worker.in_flight import Job
+from xuankan_worker.execution.pool import ContextPool, Run
+from xuankan_worker.in_flight import InFlight
 from xuankan_worker.scheduling.batcher import BatchLimits
 from xuankan_worker.scheduling.scheduler import Scheduler
 
@@ -93,14 +93,14 @@ class FaultySlot:
 
 
 class Stage:
-    """Scheduler and pool as the desk ties them together."""
+    """Scheduler and pool as the dispatcher ties them together."""
 
     def __init__(self, engine: FaultyEngine, info: EngineInfo) -> None:
         self.engine, self.info = engine, info
         self.scheduler = Scheduler(BatchLimits(info.buckets, info.max_batch, 8192, info.shapes))
-        self.pool = Pool(engine, serving(engine).profiles, self._on_run)
-        self.done: list[Job] = []
-        self.given_up: list[Job] = []
+        self.pool = ContextPool(engine, served_model(engine).profiles, self._on_run)
+        self.done: list[InFlight] = []
+        self.given_up: list[InFlight] = []
         self.runs: list[Run] = []
         self.lost: Exception | None = None
         self.ended = asyncio.Event()
@@ -136,7 +136,7 @@ class Stage:
             self.given_up += self.scheduler.failed(run.batch, run.context, self.info.contexts)
         self.pump()
 
-    async def run(self, jobs: list[Job]) -> None:
+    async def run(self, jobs: list[InFlight]) -> None:
         await self.pool.start()
         try:
             for one in jobs:
@@ -151,9 +151,9 @@ class Stage:
         assert self.engine.opened == 0
 
 
-def make_jobs(count: int, seed: int, poisoned: int = 0) -> list[Job]:
+def make_jobs(count: int, seed: int, poisoned: int = 0) -> list[InFlight]:
     rng = np.random.default_rng(seed)
-    jobs: list[Job] = []
+    jobs: list[InFlight] = []
     for number in range(count):
         tokens = rng.integers(1000, 20000, int(rng.integers(5, 200)))
         if number < poisoned:
@@ -164,7 +164,7 @@ def make_jobs(count: int, seed: int, poisoned: int = 0) -> list[Job]:
     return jobs
 
 
-def assert_scored(one: Job) -> None:
+def assert_scored(one: InFlight) -> None:
     expected = (int(one.request.tokens[0]) * 1000 + one.lengths).astype(np.float32)
     np.testing.assert_array_equal(one.scores, expected)
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engine import ScriptedEngine
-from tests.support.world import WEIGHT, catalogue, request, serving
+from tests.support.world import WEIGHT, catalogue, request, served_model
 from xuankan_worker.execution.ranking import rank
 
-SERVING = serving(ScriptedEngine())
+SERVING = served_model(ScriptedEngine())
 FINITE = st.floats(-(2.0**90), 2.0**90, width=32)
 
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engine import ScriptedEngine
-from tests.support.world import catalogue, serving
+from tests.support.world import catalogue, served_model
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import Template
 from xuankan_worker.engines.base import EngineInfo
 from xuankan_worker.execution.rows import Segment
 
-SERVING = serving(ScriptedEngine())
+SERVING = served_model(ScriptedEngine())
 TEMPLATE = Template.default()
 MANUSCRIPTS = st.lists(st.integers(1000, 2000), min_size=1, max_size=TEMPLATE.max_manuscript_tokens)
 
@@ -68,4 +68,4 @@ def test_an_engine_that_does_not_fit_the_release_is_refused(changes: dict[str, A
     engine = OtherEngine()
     engine.other = replace(ScriptedEngine().info, **changes)
     with pytest.raises(ReleaseError, match=message):
-        serving(engine)
+        served_model(engine)

@@ -5,30 +5,32 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.support.engine import ScriptedEngine
-from tests.support.world import config, request, serving
+from tests.support.world import config, request, served_model
 from xuankan.protocol.wire import Request
 from xuankan_worker.dispatch.admission import Admission
-from xuankan_worker.in_flight import Entry, EntryKey, Job
+from xuankan_worker.in_flight import Entry, EntryKey, InFlight
 from xuankan_worker.scheduling.batcher import Batch, BatchLimits
-from xuankan_worker.scheduling.scheduler import Load, Scheduler
+from xuankan_worker.scheduling.scheduler import LaneLoad, Scheduler
 
-ADMISSION = Admission(config("redis://unused"), serving(ScriptedEngine()))
-
-
-IDLE = Load(0, 0.0, 1)
+ADMISSION = Admission(config("redis://unused"), served_model(ScriptedEngine()))
 
 
-def job(asked: Request, deliveries: int = 1) -> Job:
+IDLE = LaneLoad(0, 0.0, 1)
+
+
+def job(asked: Request, deliveries: int = 1) -> InFlight:
     entry = Entry(EntryKey(asked.lane, "1-0"), asked.id, asked.encode(), deliveries)
     admitted = ADMISSION.admit(entry, 0.0, 0.0)
-    assert isinstance(admitted, Job)
+    assert isinstance(admitted, InFlight)
     return admitted
 
 
-def run(scheduler: Scheduler, fails: Callable[[Batch[Job]], bool]) -> tuple[list[Job], list[Job], int]:
+def run(
+    scheduler: Scheduler, fails: Callable[[Batch[InFlight]], bool]
+) -> tuple[list[InFlight], list[InFlight], int]:
     """Run everything; returns the jobs done, those given up, and how many batches it took."""
-    done: list[Job] = []
-    given_up: list[Job] = []
+    done: list[InFlight] = []
+    given_up: list[InFlight] = []
     batches = 0
     while (taken := scheduler.next([IDLE])) is not None:
         context, batch = taken
@@ -42,7 +44,7 @@ def run(scheduler: Scheduler, fails: Callable[[Batch[Job]], bool]) -> tuple[list
     return done, given_up, batches
 
 
-def take(scheduler: Scheduler) -> Batch[Job]:
+def take(scheduler: Scheduler) -> Batch[InFlight]:
     taken = scheduler.next([IDLE])
     assert taken is not None
     return taken[1]
@@ -52,7 +54,7 @@ def waiting(scheduler: Scheduler) -> int:
     return scheduler.waiting_rows("interactive") + scheduler.waiting_rows("bulk")
 
 
-def scheduler_with(*jobs: Job) -> Scheduler:
+def scheduler_with(*jobs: InFlight) -> Scheduler:
     scheduler = Scheduler(BatchLimits(buckets=(352,), max_rows=16))
     for one in jobs:
         scheduler.add(one)
@@ -63,7 +65,7 @@ def test_a_row_that_breaks_its_batch_fails_only_its_own_request() -> None:
     jobs = [job(request(candidates=range(4))) for _ in range(8)]
     bad = jobs[5]
 
-    def fails(batch: Batch[Job]) -> bool:
+    def fails(batch: Batch[InFlight]) -> bool:
         return any(part.request is bad and 2 in part.rows for part in batch.slices)
 
     scheduler = scheduler_with(*jobs)
@@ -141,7 +143,7 @@ def test_jobs_expire_at_their_deadline() -> None:
     assert scheduler.expired(5000) == []
 
 
-def owners(batch: Batch[Job]) -> set[Job]:
+def owners(batch: Batch[InFlight]) -> set[InFlight]:
     return {part.request for part in batch.slices}
 
 

@@ -20,7 +20,7 @@ from xuankan_worker.engines import open_engine
 from xuankan_worker.engines.tensorrt import engine as engines
 from xuankan_worker.engines.tensorrt import library
 from xuankan_worker.engines.tensorrt.cuda import Cuda, open_cuda
-from xuankan_worker.engines.tensorrt.library import Gpu
+from xuankan_worker.engines.tensorrt.library import GpuIdentity
 from xuankan_worker.engines.tensorrt.plan import ANY, EngineManifest
 from xuankan_worker.engines.tensorrt.shapes import Shape
 
@@ -51,8 +51,8 @@ class Machine:
         self.plans.append(FakePlan(self.cuda))
         return self.plans[-1]
 
-    def find_gpu(self) -> Gpu:
-        return Gpu("NVIDIA Made-up", "9.0", "580.95.05")
+    def find_gpu(self) -> GpuIdentity:
+        return GpuIdentity("NVIDIA Made-up", "9.0", "580.95.05")
 
     def open_cuda(self) -> Cuda:
         return Cuda(self.cuda)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from xuankan.client.limits import Memory
 from xuankan.protocol.keys import Lane
-from xuankan_worker.operations.top.history import History, Look, attention
+from xuankan_worker.operations.top.history import History, Sample, attention
 from xuankan_worker.operations.top.view import Frame, draw, spark
 from xuankan_worker.status import GpuLoad, LaneStatus, ShardStatus, WorkerStatus
 
@@ -43,12 +43,12 @@ def worker(name: str = "worker-1", **changes: Any) -> WorkerStatus:
 
 def look(
     at_s: float, *workers: WorkerStatus, queued: int = 0, running: int = 0, dead: int = 0, **changes: Any
-) -> Look:
+) -> Sample:
     lanes = (LaneStatus("interactive", 0, 0), LaneStatus("bulk", queued, running))
-    return Look(at_s, 1_000_000 + at_s * 1000, ShardStatus(workers, lanes, dead), **changes)
+    return Sample(at_s, 1_000_000 + at_s * 1000, ShardStatus(workers, lanes, dead), **changes)
 
 
-def history(*looks: Look) -> History:
+def history(*looks: Sample) -> History:
     found = History()
     for one in looks:
         found.add(one)
@@ -127,7 +127,7 @@ def test_the_backlog_keeps_the_latest() -> None:
         (look(0, memory=Memory(10, 100, "allkeys-lru")), "allkeys-lru deletes requests"),
     ],
 )
-def test_attention_names_what_is_wrong(seen: Look, words: str) -> None:
+def test_attention_names_what_is_wrong(seen: Sample, words: str) -> None:
     (note,) = attention(seen)
     assert words in note
     assert note in " ".join(drawn(history(seen)).split())

@@ -54,7 +54,7 @@ class Entry:
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class InFlight:
     """A request being scored.
 
     Attributes:
@@ -81,7 +81,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EntryOutcome:
     """How an entry ended, ready to commit.
 
     Attributes:

@@ -18,17 +18,17 @@ from xuankan.errors import DeviceLost
 from xuankan.logs import fields
 from xuankan.protocol.keys import LANES
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.consumer.heartbeat import Cancellations, Keeper
+from xuankan_worker.consumer.heartbeat import Cancellations, Heartbeat
 from xuankan_worker.consumer.intake import Intake
 from xuankan_worker.consumer.recovery import Recovery
-from xuankan_worker.dispatch.dispatcher import Desk
+from xuankan_worker.dispatch.dispatcher import Dispatcher
 from xuankan_worker.engines.base import Copies
-from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.queue.connection import Server
 from xuankan_worker.queue.streams import Streams
 from xuankan_worker.status import Speed, WorkerStatus
 from xuankan_worker.telemetry.endpoint import HttpEndpoint
-from xuankan_worker.telemetry.metrics import Metrics
+from xuankan_worker.telemetry.metrics import WorkerMetrics
 
 _log = logging.getLogger(__name__)
 _LOST_WAIT_S = 1.0
@@ -38,36 +38,38 @@ _LOST_WAIT_S = 1.0
 class Worker:
     """Serves a shard's streams with one engine.
 
-    Usable inside another program: `async with Worker(config, serving):` serves until the block ends, then
+    Usable inside another program: `async with Worker(config, served):` serves until the block ends, then
     drains. The server need not be there at the start. Made inside a running event loop.
     """
 
-    def __init__(self, config: WorkerConfig, serving: Serving) -> None:
+    def __init__(self, config: WorkerConfig, served: ServedModel) -> None:
         self._config = config
-        self._serving = serving
+        self._served = served
         self._stopping = asyncio.Event()
-        self._metrics = metrics = Metrics()
+        self._metrics = metrics = WorkerMetrics()
         self._server = Server(config.url, config.keys, self._on_server_change)
-        self._desk = Desk(config, serving, self._server, metrics)
+        self._dispatcher = Dispatcher(config, served, self._server, metrics)
         streams = Streams(self._server, config.keys, config.name)
-        self._recovery = Recovery(config, self._server, streams, self._desk, metrics)
-        self._intake = Intake(config, self._server, streams, self._desk, self._recovery, metrics)
-        self._keeper = Keeper(config, self._server, streams, self._desk, self._recovery, self.status)
-        self._cancellations = Cancellations(config, self._server, self._desk)
+        self._recovery = Recovery(config, self._server, streams, self._dispatcher, metrics)
+        self._intake = Intake(config, self._server, streams, self._dispatcher, self._recovery, metrics)
+        self._heartbeat = Heartbeat(
+            config, self._server, streams, self._dispatcher, self._recovery, self.status
+        )
+        self._cancellations = Cancellations(config, self._server, self._dispatcher)
         self._http = HttpEndpoint(metrics.registry, self.not_ready)
         self._started_s = time.monotonic()
         self._speed = Speed(self._started_s)
         self._state = "starting"
         self._main: asyncio.Task[None] | None = None
-        metrics.contexts.set(serving.engine.info.contexts)
-        if isinstance(serving.engine, Copies):
-            metrics.batches.measure_copies(serving.engine)
+        metrics.contexts.set(served.engine.info.contexts)
+        if isinstance(served.engine, Copies):
+            metrics.batches.measure_copies(served.engine)
         metrics.info.info(
             {
                 "name": config.name,
-                "release": serving.release,
-                "engine": serving.engine.info.name,
-                "catalogue": serving.catalogue.version,
+                "release": served.release,
+                "engine": served.engine.info.name,
+                "catalogue": served.catalogue.version,
             }
         )
 
@@ -81,14 +83,14 @@ class Worker:
         if self._config.metrics_port is not None:
             await self._http.start(self._config.metrics_host, self._config.metrics_port)
         try:
-            await self._desk.pool.start()
+            await self._dispatcher.pool.start()
         except BaseException:
             await self._http.stop()
             await self._server.close()
             raise
         if not self._stopping.is_set():
             self._state = "running"
-        info = self._serving.engine.info
+        info = self._served.engine.info
         if info.name == "tensorrt":
             self._metrics.gpu.start()
         _log.info(
@@ -98,8 +100,8 @@ class Worker:
                 engine=info.name,
                 device=info.device,
                 contexts=info.contexts,
-                release=self._serving.release,
-                journals=len(self._serving.catalogue),
+                release=self._served.release,
+                journals=len(self._served.catalogue),
                 metrics_port=self.metrics_port,
             ),
         )
@@ -123,7 +125,7 @@ class Worker:
         if not self._stopping.is_set():
             self._state = "draining"
             self._stopping.set()
-            _log.info("draining", extra=fields(in_flight=len(self._desk.held)))
+            _log.info("draining", extra=fields(in_flight=len(self._dispatcher.held)))
 
     async def wait(self) -> None:
         """Wait until the worker has ended: after `stop`, or in a burst when the streams are empty.
@@ -146,32 +148,32 @@ class Worker:
     def status(self) -> WorkerStatus:
         """What this worker says of itself."""
         now_s = time.monotonic()
-        self._speed.look(now_s, self._desk.rows_done, self._desk.waiting_rows)
-        info, tally = self._serving.engine.info, self._metrics.batches
+        self._speed.look(now_s, self._dispatcher.rows_done, self._dispatcher.waiting_rows)
+        info, counted = self._served.engine.info, self._metrics.batches
         return WorkerStatus(
             name=self._config.name,
             state=self._state,
             host=platform.node(),
             pid=os.getpid(),
             version=_version(),
-            release=self._serving.release,
-            template=self._serving.template.fingerprint,
-            catalogue=self._serving.catalogue.version,
+            release=self._served.release,
+            template=self._served.template.fingerprint,
+            catalogue=self._served.catalogue.version,
             engine=info.name,
             device=info.device,
             contexts=info.contexts,
             max_batch=min(self._config.max_batch, info.max_batch),
             started_ms=self._server.now_ms() - (now_s - self._started_s) * 1000,
-            in_flight=len(self._desk.held),
-            waiting_rows=self._desk.waiting_rows,
-            requests_done=self._desk.requests_done,
-            rows_done=self._desk.rows_done,
+            in_flight=len(self._dispatcher.held),
+            waiting_rows=self._dispatcher.waiting_rows,
+            requests_done=self._dispatcher.requests_done,
+            rows_done=self._dispatcher.rows_done,
             rows_per_s=round(self._speed.rows_per_s, 2),
             capacity_rows_per_s=round(self._speed.capacity_rows_per_s, 2),
-            batches_done=tally.batches,
-            tokens_done=tally.real_tokens,
-            padding_tokens=tally.run_tokens - tally.real_tokens,
-            busy_contexts=self._desk.pool.busy,
+            batches_done=counted.batches,
+            tokens_done=counted.real_tokens,
+            padding_tokens=counted.run_tokens - counted.real_tokens,
+            busy_contexts=self._dispatcher.pool.busy,
             gpu=self._metrics.gpu.load,
         )
 
@@ -182,23 +184,24 @@ class Worker:
 
     async def _serve(self) -> None:
         helpers = [
-            asyncio.create_task(self._desk.committer.run()),
-            asyncio.create_task(self._keeper.run()),
+            asyncio.create_task(self._dispatcher.committer.run()),
+            asyncio.create_task(self._heartbeat.run()),
             asyncio.create_task(self._recovery.run(self._stopping)),
             asyncio.create_task(self._cancellations.run()),
         ]
         readers = [asyncio.create_task(self._intake.run(lane, self._stopping)) for lane in LANES]
         work = asyncio.create_task(self._work(readers))
-        everything: set[asyncio.Future[None]] = {work, self._desk.broken, *helpers}
+        everything: set[asyncio.Future[None]] = {work, self._dispatcher.broken, *helpers}
         wait_s = None
         try:
             ended, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
                 task.result()
             with contextlib.suppress(exceptions.RedisError, OSError):  # its heartbeat runs out by itself
-                await self._keeper.sign_off()
+                await self._heartbeat.sign_off()
             _log.info(
-                "worker done", extra=fields(requests=self._desk.requests_done, rows=self._desk.rows_done)
+                "worker done",
+                extra=fields(requests=self._dispatcher.requests_done, rows=self._dispatcher.rows_done),
             )
         except DeviceLost:
             wait_s = _LOST_WAIT_S
@@ -207,14 +210,14 @@ class Worker:
             self._state = "stopped"
             self._stopping.set()
             await _end({*everything, *readers})
-            await self._desk.pool.stop(wait_s)
+            await self._dispatcher.pool.stop(wait_s)
             self._metrics.gpu.stop()
             await self._http.stop()
             await self._server.close()
 
     async def _work(self, readers: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.gather(*readers)
-        await self._desk.empty.wait()
+        await self._dispatcher.empty.wait()
 
 
 async def _end(tasks: set[asyncio.Future[None]]) -> None:

@@ -25,7 +25,7 @@ from xuankan.errors import InputError
 
 
 @dataclass(slots=True)
-class Progress:
+class JobProgress:
     """How far a job is.
 
     Attributes:
@@ -52,7 +52,7 @@ class Job:
     """
 
     name: str
-    progress: Progress
+    progress: JobProgress
     state: Literal["running", "finishing", "done"]
 
     def __init__(self, out: Path, plan: Mapping[str, Any], writer: Writer, *, restart: bool = False) -> None:
@@ -83,7 +83,7 @@ class Job:
             self.close()
             raise
 
-    def commit(self, rankings: bytes, bad: bytes, progress: Progress) -> None:
+    def commit(self, rankings: bytes, bad: bytes, progress: JobProgress) -> None:
         """Add to the files what `progress` counts more than before; on return it is on disk.
 
         Raises:
@@ -151,7 +151,7 @@ class Job:
             raise InputError("out", f"another process writes {self._part}") from None
         known = None if restart else self._load()  # again, now that nobody else changes it
         if known is None:
-            self.name, self.progress, self.state = _new_name(), Progress(), "running"
+            self.name, self.progress, self.state = _new_name(), JobProgress(), "running"
             self._cut()
             self.commit(self._writer.begin(), b"", self.progress)
         else:
@@ -170,7 +170,7 @@ class Job:
                 "Name another file, or give --restart to begin anew",
             )
         self.name, self.state = known["job"], known["state"]
-        self.progress, self._sizes = Progress(**known["progress"]), list(known["bytes"])
+        self.progress, self._sizes = JobProgress(**known["progress"]), list(known["bytes"])
 
     def _cut(self) -> None:
         for file, path, size in zip(self._files, (self._part, self.bad_path), self._sizes, strict=True):

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from xuankan.backlog.job import Job, Progress
+from xuankan.backlog.job import Job, JobProgress
 from xuankan.backlog.pipeline import in_order
 from xuankan.backlog.results import Results
 from xuankan.backlog.rows import Row
@@ -44,7 +44,7 @@ class _Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RerankReport:
     """How a job ended.
 
     Attributes:
@@ -53,7 +53,7 @@ class Report:
         was_done: it was done before, so that nothing was done now.
     """
 
-    progress: Progress
+    progress: JobProgress
     bad_path: Path
     was_done: bool
 
@@ -125,8 +125,8 @@ async def rerank(
     shard: Shard | None = None,
     in_flight: int = IN_FLIGHT,
     restart: bool = False,
-    watch: Callable[[Progress, int], None] | None = None,
-) -> Report:
+    watch: Callable[[JobProgress, int], None] | None = None,
+) -> RerankReport:
     """Rank the rows of a shard of a backlog that are not ranked yet, and write the rankings in their order.
 
     A job that was stopped, however, goes on with the row after the last one on disk. Requests have ids that
@@ -179,7 +179,7 @@ async def rerank(
             await asyncio.to_thread(job.finish)
     finally:
         job.close()
-    return Report(job.progress, job.bad_path, was_done)
+    return RerankReport(job.progress, job.bad_path, was_done)
 
 
 async def _save(outcomes: AsyncIterator[_Done], ledger: _Ledger) -> AsyncGenerator[list[str]]:
@@ -214,5 +214,5 @@ async def _rank(producer: Producer, job: str, writer: Writer, options: Options, 
     return _Done(request_id, writer.entry(row, ranking), ranking.release)
 
 
-def _unwatched(progress: Progress, total: int) -> None:
+def _unwatched(progress: JobProgress, total: int) -> None:
     del progress, total

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xuankan.candidates import newcomers
 from xuankan.candidates.first_stage import FirstStage
-from xuankan.candidates.softmax import Floats, Settings, train
+from xuankan.candidates.softmax import FitSettings, Floats, train
 from xuankan.catalogue.model import Catalogue
 from xuankan.catalogue.papers import Papers, Progress, TermMatrix
 from xuankan.catalogue.sparse import Matrix, column, from_places, row_lengths, unit_rows
@@ -35,14 +35,14 @@ def fit(
     papers: Papers,
     catalogue: Catalogue,
     progress: Progress = ignore_progress,
-    settings: Settings | None = None,
+    settings: FitSettings | None = None,
 ) -> FirstStage:
     """Fit a first stage for `catalogue` to `papers`, which are of its journals.
 
     Raises:
         CatalogueError: a paper's journal is not in the catalogue.
     """
-    settings = settings or Settings()
+    settings = settings or FitSettings()
     positions = {journal.title: i for i, journal in enumerate(catalogue)}
     if unknown := sorted(set(papers.journal) - set(positions)):
         raise CatalogueError(f"papers name {unknown[0]!r}, which catalogue {catalogue.version} does not hold")
@@ -57,7 +57,7 @@ def fit_rows(
     papers: Papers,
     catalogue: Catalogue,
     progress: Progress,
-    settings: Settings,
+    settings: FitSettings,
 ) -> FirstStage:
     """`fit` given the papers' terms and journals."""
     weight = recency(papers, settings.memory_years)
@@ -110,7 +110,7 @@ def leave_one_out(
     return unit_rows(sums).astype(np.float32), own.astype(np.float32)
 
 
-def prior(papers: Papers, labels: NDArray[np.int64], journals: int, settings: Settings) -> Floats:
+def prior(papers: Papers, labels: NDArray[np.int64], journals: int, settings: FitSettings) -> Floats:
     """What is added to each journal's logit for how much it publishes lately, float32 [J], zero on average.
 
     The share of recent papers is not the world's (arXiv is no mirror of medicine), so it counts for less than

@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FitSettings:
     """Hyper-parameters, chosen on the dev split."""
 
     minimum: int = 3
@@ -76,7 +76,7 @@ def train(
     own: Floats,
     weight: NDArray[np.float64],
     progress: Progress,
-    settings: Settings,
+    settings: FitSettings,
 ) -> Correction:
     """Train E, the w_j, the biases and the scale by weighted softmax cross-entropy.
 
@@ -124,7 +124,7 @@ def train(
     return Correction(embedding.value, output.value, bias.value, float(scale.value[0]))
 
 
-def _batches(rng: np.random.Generator, papers: int, settings: Settings) -> Iterator[NDArray[np.int64]]:
+def _batches(rng: np.random.Generator, papers: int, settings: FitSettings) -> Iterator[NDArray[np.int64]]:
     """Every paper once an epoch, in a new order each time."""
     for _ in range(settings.epochs):
         order = rng.permutation(papers)

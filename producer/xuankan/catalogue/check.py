@@ -27,7 +27,7 @@ _FACTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CatalogueFinding:
     """Something that is wrong with one journal's field."""
 
     journal: str
@@ -36,7 +36,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CatalogueReport:
     """A catalogue's `missing` facts (how many journals lack each) and its `findings`, which should be mended.
 
     `cut_profiles` is how many profiles are longer than the model reads; their ends are never seen.
@@ -46,14 +46,16 @@ class Report:
     journals: int
     missing: dict[str, int]
     cut_profiles: int
-    findings: tuple[Finding, ...]
+    findings: tuple[CatalogueFinding, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def check(catalogue: Catalogue, count_tokens: Callable[[str], int], max_profile_tokens: int) -> Report:
+def check(
+    catalogue: Catalogue, count_tokens: Callable[[str], int], max_profile_tokens: int
+) -> CatalogueReport:
     """Look for what is missing and what is inconsistent.
 
     Args:
@@ -63,7 +65,7 @@ def check(catalogue: Catalogue, count_tokens: Callable[[str], int], max_profile_
     """
     missing = {name: sum(getattr(j, name) in (None, "", ()) for j in catalogue) for name in _FACTS}
     cut = sum(count_tokens(journal.profile) > max_profile_tokens for journal in catalogue)
-    findings: list[Finding] = []
+    findings: list[CatalogueFinding] = []
     issns: defaultdict[str, list[str]] = defaultdict(list)
     titles: defaultdict[str, list[str]] = defaultdict(list)
     for journal in catalogue:
@@ -71,20 +73,26 @@ def check(catalogue: Catalogue, count_tokens: Callable[[str], int], max_profile_
         for issn, times in Counter(journal.issns).items():
             issns[issn].append(journal.id)
             if times > 1:
-                findings.append(Finding(journal.id, "issns", f"{issn} is listed {times} times"))
+                findings.append(CatalogueFinding(journal.id, "issns", f"{issn} is listed {times} times"))
             if not is_valid_issn(issn):
                 findings.append(
-                    Finding(journal.id, "issns", f"{issn!r} is malformed or has a wrong check digit")
+                    CatalogueFinding(journal.id, "issns", f"{issn!r} is malformed or has a wrong check digit")
                 )
         if not journal.profile.strip():
-            findings.append(Finding(journal.id, "profile", "empty: the model has nothing to judge it by"))
+            findings.append(
+                CatalogueFinding(journal.id, "profile", "empty: the model has nothing to judge it by")
+            )
         elif fold(journal.profile) == fold(journal.title):
-            findings.append(Finding(journal.id, "profile", "nothing but the title; give a scope or subjects"))
+            findings.append(
+                CatalogueFinding(journal.id, "profile", "nothing but the title; give a scope or subjects")
+            )
         if journal.open_access == "diamond" and journal.apc_usd:
             message = f"{journal.apc_usd:g}, though open_access is diamond (authors pay nothing)"
-            findings.append(Finding(journal.id, "apc_usd", message))
+            findings.append(CatalogueFinding(journal.id, "apc_usd", message))
     for field, holders in (("issns", issns), ("title", titles)):
         for value, ids in holders.items():
             if len(ids) > 1:
-                findings.append(Finding(ids[0], field, f"{value!r} is also that of {', '.join(ids[1:])}"))
-    return Report(catalogue.version, len(catalogue), missing, cut, tuple(findings))
+                findings.append(
+                    CatalogueFinding(ids[0], field, f"{value!r} is also that of {', '.join(ids[1:])}")
+                )
+    return CatalogueReport(catalogue.version, len(catalogue), missing, cut, tuple(findings))

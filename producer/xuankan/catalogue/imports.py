@@ -34,7 +34,7 @@ _SCIMAGO = ("Sourceid", "Title", "Issn")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ImportedRow:
     """What one row of a table says of one journal. `facts` are fields of `Journal` with a value."""
 
     where: str
@@ -48,7 +48,7 @@ class Table:
     """A table of journals: its kind, its rows, and what could not be understood in it, with how often."""
 
     kind: Kind
-    rows: list[Row]
+    rows: list[ImportedRow]
     doubts: dict[str, int] = field(default_factory=dict[str, int])
 
     def doubt(self, what: str) -> None:
@@ -89,7 +89,7 @@ def _convert(
     kind: Kind,
     path: Path,
     rows: Iterator[tuple[int, dict[str, str]]],
-    convert: Callable[[Mapping[str, str], str, Table], Row],
+    convert: Callable[[Mapping[str, str], str, Table], ImportedRow],
 ) -> Table:
     table = Table(kind, [])
     for number, row in rows:
@@ -115,7 +115,7 @@ def _split_cells(row: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def _own(row: Mapping[str, Any], where: str) -> Row:
+def _own(row: Mapping[str, Any], where: str) -> ImportedRow:
     if unknown := sorted(set(row) - _OWN):
         raise CatalogueError(f"{where}: unknown column {unknown[0]!r}; known are {', '.join(sorted(_OWN))}")
     facts = {name: value for name, value in row.items() if value not in (None, "", [])}
@@ -134,7 +134,7 @@ def _own(row: Mapping[str, Any], where: str) -> Row:
     if "profile" not in facts and (scope or checked.subjects):
         parts = (checked.title, ", ".join(checked.subjects), (scope or "").strip())
         facts["profile"] = " ".join(f"{part.rstrip('.')}." for part in parts if part)
-    return Row(where, checked.title, facts.get("issns", ()), facts)
+    return ImportedRow(where, checked.title, facts.get("issns", ()), facts)
 
 
 def _issn(value: str, where: str) -> str:
@@ -167,7 +167,7 @@ def _valid_issns(cells: Sequence[str], table: Table) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _doaj(row: Mapping[str, str], where: str, table: Table) -> Row:
+def _doaj(row: Mapping[str, str], where: str, table: Table) -> ImportedRow:
     def cell(name: str) -> str:
         return row.get(name, "")
 
@@ -192,7 +192,9 @@ def _doaj(row: Mapping[str, str], where: str, table: Table) -> Row:
         "open_access": "diamond" if charges == "no" else "gold",
         "apc_usd": 0.0 if charges == "no" else _us_dollars(cell("APC amount"), where),
     }
-    return Row(where, cell(_DOAJ_TITLE), issns, {k: v for k, v in facts.items() if v not in (None, "", ())})
+    return ImportedRow(
+        where, cell(_DOAJ_TITLE), issns, {k: v for k, v in facts.items() if v not in (None, "", ())}
+    )
 
 
 def _last_parts(subjects: str) -> list[str]:
@@ -212,7 +214,7 @@ def _us_dollars(amounts: str, where: str) -> float | None:
     return None
 
 
-def _scimago(row: Mapping[str, str], where: str, table: Table) -> Row:
+def _scimago(row: Mapping[str, str], where: str, table: Table) -> ImportedRow:
     quartile = row.get("SJR Best Quartile", "")
     if quartile not in ("Q1", "Q2", "Q3", "Q4", "-", ""):
         raise CatalogueError(f"{where}: SJR Best Quartile is {quartile!r}, not Q1 to Q4 or -")
@@ -233,4 +235,6 @@ def _scimago(row: Mapping[str, str], where: str, table: Table) -> Row:
         "sjr": indicator,
         "quartile": quartile if quartile.startswith("Q") else None,
     }
-    return Row(where, row["Title"], issns, {k: v for k, v in facts.items() if v not in (None, "", ())})
+    return ImportedRow(
+        where, row["Title"], issns, {k: v for k, v in facts.items() if v not in (None, "", ())}
+    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xuankan.catalogue.imports import Row, Table
+from xuankan.catalogue.imports import ImportedRow, Table
 from xuankan.catalogue.model import Catalogue, Journal, fold, journal_from_dict, slug
 from xuankan.errors import CatalogueError
 
@@ -42,7 +42,7 @@ class _Finder:
             by_title[fold(journal.title)].append(position)
         self._by_title = {title: positions[0] for title, positions in by_title.items() if len(positions) == 1}
 
-    def find(self, row: Row) -> int | None:
+    def find(self, row: ImportedRow) -> int | None:
         """The journal's position, or None.
 
         Raises:
@@ -72,9 +72,9 @@ def merge(journals: Sequence[Journal], table: Table) -> Merged:
     """
     result = list(journals)
     finder = _Finder(journals)
-    taken: dict[int, Row] = {}
+    taken: dict[int, ImportedRow] = {}
     ids = {journal.id for journal in journals}
-    new: list[Row] = []
+    new: list[ImportedRow] = []
     passed_over = 0
     for row in table.rows:
         position = finder.find(row)
@@ -89,7 +89,7 @@ def merge(journals: Sequence[Journal], table: Table) -> Merged:
             raise CatalogueError(f"{row.where}: {row.title!r} is the journal of {first.where} again")
         else:
             table.doubt(f"{row.title!r} is in the table twice; the first row counted")
-    issns: dict[str, Row] = {}
+    issns: dict[str, ImportedRow] = {}
     for row in new:
         journal = _new(row)
         if journal.id in ids:
@@ -105,7 +105,7 @@ def merge(journals: Sequence[Journal], table: Table) -> Merged:
     return Merged(Catalogue(tuple(result)), len(taken), len(new), passed_over)
 
 
-def _updated(journal: Journal, row: Row, source: str) -> Journal:
+def _updated(journal: Journal, row: ImportedRow, source: str) -> Journal:
     changes: dict[str, Any] = {k: v for k, v in row.facts.items() if k not in ("id", "title")}
     changes["sources"] = (source,)
     for name in _UNITED:
@@ -114,6 +114,6 @@ def _updated(journal: Journal, row: Row, source: str) -> Journal:
     return replace(journal, **changes)
 
 
-def _new(row: Row) -> Journal:
+def _new(row: ImportedRow) -> Journal:
     facts = {"id": slug(row.title), "profile": f"{row.title}.", **row.facts, "sources": (_SOURCES["own"],)}
     return journal_from_dict(facts, row.where)

@@ -15,7 +15,7 @@ import click
 if TYPE_CHECKING:
     from xuankan.candidates.first_stage import FirstStage
     from xuankan.catalogue import Catalogue, Journal
-    from xuankan.catalogue.check import Report
+    from xuankan.catalogue.check import CatalogueReport
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _CATALOGUE = click.option(
@@ -295,7 +295,7 @@ def _print(journal: Journal) -> None:
     click.echo(f"  {'profile':12} {journal.profile}\n")
 
 
-def _print_report(report: Report, max_profile_tokens: int) -> None:
+def _print_report(report: CatalogueReport, max_profile_tokens: int) -> None:
     click.echo(f"catalogue {report.version}: {report.journals} journals")
     click.echo("not known of (journals):")
     for name, count in report.missing.items():

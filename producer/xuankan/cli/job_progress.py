@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 if TYPE_CHECKING:
-    from xuankan.backlog.job import Progress as Done
+    from xuankan.backlog.job import JobProgress as Done
 
 _LOG_EVERY_S: Final = 30.0
 _PACE_OVER_S: Final = 60.0

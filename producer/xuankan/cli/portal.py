@@ -103,7 +103,7 @@ def portal(
     from xuankan.cli.running import given_catalogue, served
     from xuankan.logs import configure as configure_logs
     from xuankan.portal.serve import serve
-    from xuankan.portal.settings import Settings
+    from xuankan.portal.settings import PortalSettings
 
     configure_logs(log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -112,7 +112,7 @@ def portal(
 
     async def work() -> None:
         async with served(None if embedded else url, namespace, worker_options) as server_url:
-            settings = Settings(
+            settings = PortalSettings(
                 server_url,
                 namespace=namespace,
                 catalogue=catalogue,

@@ -12,7 +12,7 @@ from xuankan.cli.ranking_options import as_options, asking
 
 if TYPE_CHECKING:
     from xuankan import Options
-    from xuankan.backlog.rerank import Report
+    from xuankan.backlog.rerank import RerankReport
     from xuankan.backlog.sources import Backlog, Shard
 
 _SERVER_TIMEOUT_S = 300.0
@@ -144,7 +144,7 @@ async def _rerank(
     click.echo(_summary(report, out), err=True)
 
 
-def _summary(report: Report, out: Path) -> str:
+def _summary(report: RerankReport, out: Path) -> str:
     done = report.progress
     if report.was_done:
         return f"{out} was done before: {done.ranked:,} rankings, {done.bad:,} without one"

@@ -38,7 +38,7 @@ _PERIOD_S: Final = 1.0
 """How old a look may be: the time in which workers tell what they do."""
 
 
-class Gauge:
+class BackPressure:
     """What one producer knows of the pressure on its shard. All of it runs in one event loop."""
 
     def __init__(self, server: Server, keys: Keys, limits: Limits) -> None:
@@ -146,7 +146,7 @@ class Gauge:
 
     def _begin(self) -> asyncio.Task[None]:
         if self._sampling is None:
-            self._sampling = asyncio.create_task(self._sample(), name="xuankan-gauge")
+            self._sampling = asyncio.create_task(self._sample(), name="xuankan-back_pressure")
             self._sampling.add_done_callback(self._sampled)
         return self._sampling
 

@@ -1,7 +1,7 @@
 """When the queue is full: the wait ahead, by what is measured, and what a producer does about it. Pure.
 
 A queue that takes everything moves the problem to the server's memory and to whoever waits in vain. So a
-producer looks at it now and then (`gauge.Gauge`) and holds a request back, or refuses it, while
+producer looks at it now and then (`back_pressure`) and holds a request back, or refuses it, while
 
 - the work ahead of it takes longer than a limit: rows that wait, divided by the rows a second that the live
   workers are seen to do while rows wait (Little's law);

@@ -252,8 +252,8 @@ class Producer:
         Raises:
             ServerUnavailable: the server was away for too long.
         """
-        await self._requests.gauge.look_if_old()
-        return self._requests.gauge.pressure(lane)
+        await self._requests.back_pressure.look_if_old()
+        return self._requests.back_pressure.pressure(lane)
 
     async def room(self, lane: Lane = "bulk") -> None:
         """Wait until the queue takes more.
@@ -261,7 +261,7 @@ class Producer:
         Raises:
             ServerUnavailable: the server was away for too long.
         """
-        await self._requests.gauge.admit(lane, "wait", None, 0)
+        await self._requests.back_pressure.admit(lane, "wait", None, 0)
 
     async def cancel(self, request: str | Ticket) -> Literal["cancelled", "finished", "unknown"]:
         """Cancel a request; whoever waits for it gets RequestCancelled.
@@ -328,7 +328,7 @@ class Producer:
                 f"request {request.id} has no result within {deadline_s:g} s, and the server is away"
             ) from error
         if ended is None:  # it was never submitted
-            raise self._requests.gauge.refusal(request.lane) or RequestExpired(
+            raise self._requests.back_pressure.refusal(request.lane) or RequestExpired(
                 request.id, failure.code, failure.message
             )
         return ended[1]

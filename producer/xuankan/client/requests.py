@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from xuankan.client.back_pressure import Gauge
+from xuankan.client.back_pressure import BackPressure
 from xuankan.client.limits import Limits, OnFull
 from xuankan.client.replies import Replies, Waiter
 from xuankan.errors import RequestConflict, ResultUnknown
@@ -66,7 +66,7 @@ class Requests:
         self.sealer = Sealer.from_environment() if sealer is None else sealer
         self._clock_offset_ms = 0.0
         self.replies = Replies(url, self._server, keys, address)
-        self.gauge = Gauge(self._server, keys, limits or Limits())
+        self.back_pressure = BackPressure(self._server, keys, limits or Limits())
 
     async def open(self) -> None:
         """Reach the server and read its clock.
@@ -88,7 +88,7 @@ class Requests:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.gauge.close()
+        await self.back_pressure.close()
         await self.replies.close()
         await self._server.close()
 
@@ -104,22 +104,22 @@ class Requests:
             RequestConflict: the id was used for something else.
             ServerUnavailable: the server was away for too long; it may have the request or not.
         """
-        lane, gauge = submission.lane, self.gauge
+        lane, back_pressure = submission.lane, self.back_pressure
         body = self.sealer.seal("request", submission.request_id, submission.body)
-        if submission.chosen and gauge.pressure(lane).reason is not None:
+        if submission.chosen and back_pressure.pressure(lane).reason is not None:
             known = await self._send(submission, body, -1)
             if known is not None and known.state != "full":
                 return known
         while True:
-            longest = await gauge.admit(lane, submission.on_full, submission.until_s, len(body))
+            longest = await back_pressure.admit(lane, submission.on_full, submission.until_s, len(body))
             submitted = await self._send(submission, body, longest)
             if submitted is None:
-                gauge.no_memory(lane)
+                back_pressure.no_memory(lane)
             elif submitted.state == "full":
-                gauge.too_long(lane, longest)
+                back_pressure.too_long(lane, longest)
             else:
                 if submitted.state == "accepted":
-                    gauge.took(lane)
+                    back_pressure.took(lane)
                 return submitted
 
     async def _send(self, submission: Submission, body: bytes, longest: int) -> Submitted | None:

@@ -118,7 +118,7 @@ def _sealing(environment: Mapping[str, str]) -> tuple[bool, Finding]:
     except InputError as error:
         return False, Finding(AREA, "sealing", "failure", str(error), f"mend {KEYS_VARIABLE}")
     if not sealer.key_ids:
-        fact = f"off ({KEYS_VARIABLE} is not set): the server's keeper can read manuscripts"
+        fact = f"off ({KEYS_VARIABLE} is not set): whoever runs the server can read manuscripts"
         return False, Finding(AREA, "sealing", "ok", fact)
     bad = "failure" if find_spec("cryptography") is None else None
     fact = f"seals with key {sealer.key_ids[0]}, opens with {len(sealer.key_ids)}"

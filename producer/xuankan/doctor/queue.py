@@ -90,8 +90,8 @@ def _workers(facts: QueueFacts, namespace: str, role: Role | None) -> Finding:
         return Finding(AREA, "workers", "unknown", fact, "run the doctor as the operator")
     if facts.workers:
         states = [str(worker.get("state", "?")) for worker in facts.workers]
-        tally = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
-        return Finding(AREA, "workers", "ok", f"{tally}; {length}" if length else tally)
+        counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+        return Finding(AREA, "workers", "ok", f"{counted}; {length}" if length else counted)
     if role == "worker":  # it is about to start the first
         return Finding(AREA, "workers", "ok", "none is alive yet" + (f"; {length}" if length else ""))
     fact = f"none is alive in namespace {namespace!r}" + (f"; {length}" if length else "")

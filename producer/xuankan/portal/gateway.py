@@ -18,9 +18,9 @@ from xuankan.client.producer import Producer
 from xuankan.errors import ServerUnavailable
 from xuankan.portal.api_keys import Caller, KeyRing
 from xuankan.portal.limiter import Counted, Limiter
-from xuankan.portal.metrics import Metrics
+from xuankan.portal.metrics import PortalMetrics
 from xuankan.portal.problems import Problem, retry_after, unavailable
-from xuankan.portal.settings import Settings
+from xuankan.portal.settings import PortalSettings
 from xuankan.portal.stages import Stages
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s
@@ -46,10 +46,10 @@ class Gateway:
         CatalogueError: the package's catalogue cannot be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: PortalSettings) -> None:
         self.settings = settings
         self.catalogue = settings.catalogue or Catalogue.default()
-        self.metrics = Metrics()
+        self.metrics = PortalMetrics()
         self.draining = asyncio.Event()
         self._tried = asyncio.Event()
         self.streams = 0

@@ -16,7 +16,7 @@ from prometheus_client import start_http_server
 from xuankan.errors import InputError
 from xuankan.portal.app import application
 from xuankan.portal.gateway import Gateway
-from xuankan.portal.settings import Settings
+from xuankan.portal.settings import PortalSettings
 
 _log = logging.getLogger("xuankan.portal")
 
@@ -27,7 +27,7 @@ _DRAIN_S: Final = 10
 
 
 async def serve(
-    settings: Settings,
+    settings: PortalSettings,
     host: str,
     port: int,
     *,

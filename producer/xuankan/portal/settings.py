@@ -9,7 +9,7 @@ from xuankan.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class PortalSettings:
     """How a portal is set up.
 
     Attributes:

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 
 from xuankan.errors import InputError
 from xuankan.protocol.keys import Keys
-from xuankan.transport.connections import Pool, link_class
+from xuankan.transport.connections import ConnectionPool, link_class
 from xuankan.transport.discovery import Locator
 from xuankan.transport.url import Address
 
@@ -132,7 +132,7 @@ def open_client(
             link(**every).ssl_context.get()
         except (OSError, faults.RedisError, ValueError) as error:
             raise InputError("url", f"its ssl options cannot be used: {error}") from None
-    pool = Pool(
+    pool = ConnectionPool(
         connection_class=link,
         socket_timeout=timeout_s,
         socket_connect_timeout=connect_timeout_s,

@@ -122,7 +122,7 @@ def link_class(*, tls: bool, unix: bool) -> Any:
     return _SocketLink if unix else _TlsLink if tls else _TcpLink
 
 
-class Pool(BlockingConnectionPool):
+class ConnectionPool(BlockingConnectionPool):
     """The connections of one client. None is open after `aclose`, and none opens any more."""
 
     def __init__(self, **options: Any) -> None:

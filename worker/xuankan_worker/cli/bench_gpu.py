@@ -90,13 +90,13 @@ def gpu(
     from rich.console import Console
 
     from xuankan.errors import XuankanError
-    from xuankan_worker.bench.gpu.child import Job
+    from xuankan_worker.bench.gpu.child import ChildTask
     from xuankan_worker.bench.gpu.report import show
-    from xuankan_worker.bench.gpu.run import CANDIDATES, Settings, bench_gpu, shortened
+    from xuankan_worker.bench.gpu.run import CANDIDATES, BenchSettings, bench_gpu, shortened
 
     benchmarks = Path("tests/benchmarks")
-    job = Job("", "", "", "", "", max_batch=max_batch, workers=workers, producers=producers)
-    settings = Settings(
+    job = ChildTask("", "", "", "", "", max_batch=max_batch, workers=workers, producers=producers)
+    settings = BenchSettings(
         papers=papers,
         split=split,
         out=out or (benchmarks if benchmarks.is_dir() else Path()),

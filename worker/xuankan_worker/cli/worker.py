@@ -13,7 +13,7 @@ from xuankan.cli.options import catalogue_option, log_format_option, namespace_o
 if TYPE_CHECKING:
     from xuankan_worker.config import WorkerConfig
     from xuankan_worker.engines import EngineKind
-    from xuankan_worker.execution.served_model import Serving
+    from xuankan_worker.execution.served_model import ServedModel
     from xuankan_worker.status import ShardStatus
 
 _REDIS = redis_option("The Redis/Valkey server: redis://, rediss:// (TLS) or unix://.")
@@ -111,7 +111,7 @@ def run(
     from xuankan.protocol.keys import Keys
     from xuankan.tracing import configure as configure_tracing
     from xuankan_worker.config import WorkerConfig
-    from xuankan_worker.execution.served_model import load_serving
+    from xuankan_worker.execution.served_model import load_served_model
     from xuankan_worker.queue.consumer_name import claim_name
 
     configure(log_format, log_level)
@@ -127,11 +127,11 @@ def run(
             metrics_port=metrics_port,
             metrics_host=metrics_host,
         )
-        serving = load_serving(engine, model_dir, catalogue_file, max_batch)
+        served = load_served_model(engine, model_dir, catalogue_file, max_batch)
         try:
-            asyncio.run(serve(config, serving))
+            asyncio.run(serve(config, served))
         finally:
-            serving.engine.close()
+            served.engine.close()
     except (XuankanError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -173,7 +173,7 @@ def status(url: str, namespace: str, as_json: bool) -> None:
         _print_status(found)
 
 
-async def serve(config: WorkerConfig, serving: Serving) -> None:
+async def serve(config: WorkerConfig, served: ServedModel) -> None:
     """Run a worker until a signal, or the end of a burst."""
     import asyncio
     import os
@@ -181,7 +181,7 @@ async def serve(config: WorkerConfig, serving: Serving) -> None:
 
     from xuankan_worker.worker import Worker
 
-    served = Worker(config, serving)
+    worker = Worker(config, served)
     stops = 0
 
     def on_signal(number: int) -> None:
@@ -189,13 +189,13 @@ async def serve(config: WorkerConfig, serving: Serving) -> None:
         stops += 1
         if stops > 1:
             os._exit(128 + number)
-        served.stop()
+        worker.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    async with served:
-        await served.wait()
+    async with worker:
+        await worker.wait()
 
 
 def _print_status(found: ShardStatus) -> None:

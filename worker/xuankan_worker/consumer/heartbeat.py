@@ -12,7 +12,7 @@ from xuankan.logs import fields
 from xuankan.protocol import delivery
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.consumer.recovery import Recovery
-from xuankan_worker.dispatch.dispatcher import Desk
+from xuankan_worker.dispatch.dispatcher import Dispatcher
 from xuankan_worker.queue.connection import Server
 from xuankan_worker.queue.streams import Streams
 from xuankan_worker.status import WorkerStatus
@@ -24,7 +24,7 @@ GONE_AFTER_LEASES = 10
 """After so many leases without a sign of life, a worker's consumer is deleted if it holds nothing."""
 
 
-class Keeper:
+class Heartbeat:
     """Runs until cancelled, also while the worker drains: what it still holds needs its leases."""
 
     def __init__(
@@ -32,14 +32,14 @@ class Keeper:
         config: WorkerConfig,
         server: Server,
         streams: Streams,
-        desk: Desk,
+        dispatcher: Dispatcher,
         recovery: Recovery,
         status: Callable[[], WorkerStatus],
     ) -> None:
         self._config = config
         self._server = server
         self._streams = streams
-        self._desk = desk
+        self._dispatcher = dispatcher
         self._recovery = recovery
         self._status = status
 
@@ -77,13 +77,13 @@ class Keeper:
     async def _tick(self) -> None:
         await self._server.synchronise()
         asked_ms = self._server.now_ms()
-        if lost := await self._streams.renew(list(self._desk.held)):
-            self._desk.lose(lost)
-        self._desk.committer.held_ms = asked_ms
+        if lost := await self._streams.renew(list(self._dispatcher.held)):
+            self._dispatcher.lose(lost)
+        self._dispatcher.committer.held_ms = asked_ms
         config = self._config
         ttl_ms = round(max(config.lease_s, 3 * _LONGEST_PERIOD_S) * 1000)
         await self._server.call(delivery.sign(config.keys, config.name, self._status().to_json(), ttl_ms))
-        self._desk.pump()  # deadlines pass also while nothing else happens
+        self._dispatcher.pump()  # deadlines pass also while nothing else happens
 
 
 class Cancellations:
@@ -92,13 +92,13 @@ class Cancellations:
     A message may be missed; then the work is wasted, and the commit finds the `cancelled` result.
     """
 
-    def __init__(self, config: WorkerConfig, server: Server, desk: Desk) -> None:
+    def __init__(self, config: WorkerConfig, server: Server, dispatcher: Dispatcher) -> None:
         self._channel = config.keys.cancellations
         self._server = server
-        self._desk = desk
+        self._dispatcher = dispatcher
 
     async def run(self) -> None:
         """Listen until cancelled."""
         await self._server.listen(
-            self._channel, lambda name: self._desk.cancel(name.decode(errors="replace"))
+            self._channel, lambda name: self._dispatcher.cancel(name.decode(errors="replace"))
         )

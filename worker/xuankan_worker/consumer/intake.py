@@ -12,11 +12,11 @@ from redis.exceptions import RedisError
 from xuankan.protocol.keys import LANES, Lane
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.consumer.recovery import Recovery
-from xuankan_worker.dispatch.dispatcher import Desk
+from xuankan_worker.dispatch.dispatcher import Dispatcher
 from xuankan_worker.in_flight import Entry
 from xuankan_worker.queue.connection import Server, Stopped, connect
 from xuankan_worker.queue.streams import Streams
-from xuankan_worker.telemetry.metrics import Metrics
+from xuankan_worker.telemetry.metrics import WorkerMetrics
 
 _MAX_ENTRIES = 32
 """Entries of one read at most, which bounds what a flood of large entries can cost at once."""
@@ -24,21 +24,21 @@ _MARGIN_S = 1.0
 
 
 class Intake:
-    """Keeps the desk supplied, but never with more than it has room for."""
+    """Keeps the dispatcher supplied, but never with more than it has room for."""
 
     def __init__(
         self,
         config: WorkerConfig,
         server: Server,
         streams: Streams,
-        desk: Desk,
+        dispatcher: Dispatcher,
         recovery: Recovery,
-        metrics: Metrics,
+        metrics: WorkerMetrics,
     ) -> None:
         self._config = config
         self._server = server
         self._streams = streams
-        self._desk = desk
+        self._dispatcher = dispatcher
         self._recovery = recovery
         self._metrics = metrics
         # Lanes in which entries may have been handed to us without our knowing: before a restart, or when
@@ -55,8 +55,8 @@ class Intake:
             while not stopping.is_set():
                 if lane in self._unsure and await self._recovery.own(lane, stopping):
                     continue
-                if not self._desk.room(lane):
-                    await _first(self._desk.has_room[lane], stopping)
+                if not self._dispatcher.room(lane):
+                    await _first(self._dispatcher.has_room[lane], stopping)
                     continue
                 entries = await self._server.persist(lambda: self._read(client, lane), stopping)
                 if entries:
@@ -83,15 +83,15 @@ class Intake:
         return entries
 
     async def _admit(self, entries: Sequence[Entry], stopping: asyncio.Event) -> None:
-        """Put entries on the desk, looking first whether their requests have a result already."""
+        """Put entries on the dispatcher, looking first whether their requests have a result already."""
         settled = await self._server.persist(lambda: self._streams.settled(entries), stopping)
-        self._desk.accept(entries, settled)
+        self._dispatcher.accept(entries, settled)
         for entry in entries:
-            if (job := self._desk.held.get(entry.key)) is not None:
+            if (job := self._dispatcher.held.get(entry.key)) is not None:
                 self._rows_per_request += (len(job.lengths) - self._rows_per_request) * 0.1
 
     def _count(self, lane: Lane) -> int:
-        return min(_MAX_ENTRIES, max(1, int(self._desk.room(lane) / self._rows_per_request)))
+        return min(_MAX_ENTRIES, max(1, int(self._dispatcher.room(lane) / self._rows_per_request)))
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 
 from xuankan.protocol.keys import LANES, Lane
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.dispatch.dispatcher import Desk
+from xuankan_worker.dispatch.dispatcher import Dispatcher
 from xuankan_worker.in_flight import FIRST_SUSPECT_DELIVERY, EntryKey
 from xuankan_worker.queue.connection import Server, Stopped
 from xuankan_worker.queue.streams import Pending, Streams
-from xuankan_worker.telemetry.metrics import Metrics
+from xuankan_worker.telemetry.metrics import WorkerMetrics
 
 _TOGETHER = 32
 """Entries taken back together at most: one that kills makes suspects of so many."""
@@ -34,16 +34,21 @@ class Recovery:
     """Finds entries that were given up and sees them to an end."""
 
     def __init__(
-        self, config: WorkerConfig, server: Server, streams: Streams, desk: Desk, metrics: Metrics
+        self,
+        config: WorkerConfig,
+        server: Server,
+        streams: Streams,
+        dispatcher: Dispatcher,
+        metrics: WorkerMetrics,
     ) -> None:
         self._config = config
         self._server = server
         self._streams = streams
-        self._desk = desk
+        self._dispatcher = dispatcher
         self._metrics = metrics
         self._not_before_s = 0.0
-        # From looking to accepting: what one task has claimed and the desk does not hold yet would look to
-        # another like something that we lost sight of.
+        # From looking to accepting: what one task has claimed and the dispatcher does not hold yet would
+        # look to another like something that we lost sight of.
         self._claiming = asyncio.Lock()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -75,7 +80,9 @@ class Recovery:
 
     async def _some(self, lane: Lane, idle_ms: int, consumer: str | None, stopping: asyncio.Event) -> bool:
         async def find() -> list[Pending]:
-            return await self._streams.abandoned(lane, set(self._desk.held), idle_ms, _TOGETHER, consumer)
+            return await self._streams.abandoned(
+                lane, set(self._dispatcher.held), idle_ms, _TOGETHER, consumer
+            )
 
         async with self._claiming:
             found = await self._server.persist(find, stopping)
@@ -84,7 +91,7 @@ class Recovery:
                 return True
         if not found:
             return False
-        async with self._desk.quarantine() as ended:
+        async with self._dispatcher.quarantine() as ended:
             async with self._claiming:
                 # Again, because waiting for the batches that ran took a while, and others look for the same.
                 seen = [one for one in await self._server.persist(find, stopping) if _suspect(one)][:1]
@@ -101,7 +108,7 @@ class Recovery:
         entries = await self._server.persist(lambda: self._streams.claim(seen, idle_ms), stopping)
         self._metrics.recovered[lane].inc(len(entries))
         settled = await self._server.persist(lambda: self._streams.settled(entries), stopping)
-        self._desk.accept(entries, settled)
+        self._dispatcher.accept(entries, settled)
         return [entry.key for entry in entries]
 
 

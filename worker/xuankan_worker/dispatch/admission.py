@@ -9,8 +9,8 @@ from xuankan.protocol.delivery import Burial
 from xuankan.protocol.sealing import KEYS_VARIABLE, is_sealed
 from xuankan.protocol.wire import Failure, Request, Result, Status
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.execution.served_model import Serving
-from xuankan_worker.in_flight import Entry, Job, Outcome
+from xuankan_worker.execution.served_model import ServedModel
+from xuankan_worker.in_flight import Entry, EntryOutcome, InFlight
 
 _CODES: dict[type[ProtocolError], str] = {
     UnsupportedVersion: "unsupported_version",
@@ -21,11 +21,11 @@ _CODES: dict[type[ProtocolError], str] = {
 class Admission:
     """Checks requests against a release, a catalogue and a worker's limits."""
 
-    def __init__(self, config: WorkerConfig, serving: Serving) -> None:
+    def __init__(self, config: WorkerConfig, served: ServedModel) -> None:
         self._config = config
-        self._serving = serving
+        self._served = served
 
-    def admit(self, entry: Entry, now_ms: float, now_s: float) -> Job | Outcome:
+    def admit(self, entry: Entry, now_ms: float, now_s: float) -> InFlight | EntryOutcome:
         """Decode an entry and check it. Nothing that an entry contains makes this raise.
 
         Args:
@@ -54,10 +54,10 @@ class Admission:
                 f"at most {self._config.max_deliveries} are allowed: it may be what stops them"
             )
             return self.outcome(entry, request, "failed", Failure("too_many_deliveries", message), now_ms)
-        return Job(
+        return InFlight(
             entry=entry,
             request=request,
-            lengths=self._serving.profiles.row_lengths(len(request.tokens), request.candidates),
+            lengths=self._served.profiles.row_lengths(len(request.tokens), request.candidates),
             queue_ms=max(0.0, now_ms - entry.received_ms),
             read_s=now_s,
             scores=np.full(len(request.candidates), np.nan, dtype=np.float32),
@@ -66,22 +66,22 @@ class Admission:
 
     def outcome(
         self, entry: Entry, request: Request, status: Status, failure: Failure, now_ms: float
-    ) -> Outcome:
+    ) -> EntryOutcome:
         """The outcome of a request that ends without a ranking; failed ones also go to the dead stream."""
         result = self._result(request.id, entry, status, failure, now_ms, request.traceparent)
         burial = self._burial(entry, failure) if status == "failed" else None
-        return Outcome(entry, result, request.reply, burial)
+        return EntryOutcome(entry, result, request.reply, burial)
 
-    def settled(self, entry: Entry, now_ms: float) -> Outcome:
+    def settled(self, entry: Entry, now_ms: float) -> EntryOutcome:
         """The outcome of an entry whose request has a result already, as a cancelled one has."""
         assert entry.request_id is not None
         failure = Failure("cancelled", "the request was cancelled")
-        return Outcome(entry, self._result(entry.request_id, entry, "cancelled", failure, now_ms))
+        return EntryOutcome(entry, self._result(entry.request_id, entry, "cancelled", failure, now_ms))
 
     def _unscorable(self, request: Request) -> Failure | None:
         """Why this worker cannot score a well-formed request, if so."""
-        serving, config = self._serving, self._config
-        template, catalogue = serving.template, serving.catalogue
+        served, config = self._served, self._config
+        template, catalogue = served.template, served.catalogue
         if request.fingerprint != template.fingerprint:
             return Failure(
                 "tokenizer_mismatch",
@@ -115,7 +115,7 @@ class Admission:
                 f"{count} tokens; the template allows {template.max_manuscript_tokens}: cut the manuscript",
                 "tokens",
             )
-        vocabulary = serving.engine.info.vocabulary_size
+        vocabulary = served.engine.info.vocabulary_size
         low, high = int(request.tokens.min()), int(request.tokens.max())
         if low < 0 or high >= vocabulary:
             return Failure(
@@ -125,11 +125,11 @@ class Admission:
             )
         return None
 
-    def _unreadable(self, entry: Entry, failure: Failure, now_ms: float) -> Outcome:
+    def _unreadable(self, entry: Entry, failure: Failure, now_ms: float) -> EntryOutcome:
         if entry.request_id is None:
-            return Outcome(entry, None, burial=self._burial(entry, failure))
+            return EntryOutcome(entry, None, burial=self._burial(entry, failure))
         result = self._result(entry.request_id, entry, "invalid", failure, now_ms)
-        return Outcome(entry, result, entry.reply)
+        return EntryOutcome(entry, result, entry.reply)
 
     def _burial(self, entry: Entry, failure: Failure) -> Burial:
         return Burial(failure.code, failure.message, self._config.name, entry.key.lane, entry.deliveries)
@@ -146,8 +146,8 @@ class Admission:
         return Result(
             id=request_id,
             status=status,
-            release=self._serving.release,
-            catalogue=self._serving.catalogue.version,
+            release=self._served.release,
+            catalogue=self._served.catalogue.version,
             worker=self._config.name,
             completed_ms=now_ms,
             failure=failure,

@@ -1,4 +1,4 @@
-"""The desk: everything that a worker holds passes over it, from the stream entry to the committed outcome."""
+"""The dispatcher has custody of what a worker holds, from the stream entry to the committed outcome."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.wire import Failure, Result, Status, Timings
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.dispatch.admission import Admission, too_late
-from xuankan_worker.execution.pool import Pool, Run
+from xuankan_worker.execution.pool import ContextPool, Run
 from xuankan_worker.execution.ranking import rank
-from xuankan_worker.execution.served_model import Serving
-from xuankan_worker.in_flight import Entry, EntryKey, Job, Outcome
+from xuankan_worker.execution.served_model import ServedModel
+from xuankan_worker.in_flight import Entry, EntryKey, EntryOutcome, InFlight
 from xuankan_worker.queue.commit import Committer
 from xuankan_worker.queue.connection import Server
 from xuankan_worker.scheduling.batcher import BatchLimits
 from xuankan_worker.scheduling.scheduler import Scheduler
 from xuankan_worker.telemetry import tracing
-from xuankan_worker.telemetry.metrics import Metrics
+from xuankan_worker.telemetry.metrics import WorkerMetrics
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ MAX_FAILED_IN_A_ROW = 5
 """Requests that an engine may fail with no batch succeeding between them; then it is the engine."""
 
 
-class Desk:
+class Dispatcher:
     """Ties scheduler, contexts and committer together. All of it runs in the event loop's thread.
 
     Attributes:
@@ -47,20 +47,22 @@ class Desk:
         requests_done, rows_done: counted since the start.
     """
 
-    def __init__(self, config: WorkerConfig, serving: Serving, server: Server, metrics: Metrics) -> None:
-        info = serving.engine.info
+    def __init__(
+        self, config: WorkerConfig, served: ServedModel, server: Server, metrics: WorkerMetrics
+    ) -> None:
+        info = served.engine.info
         self._config = config
-        self._serving = serving
+        self._served = served
         self._server = server
         self._metrics = metrics
-        self._admission = Admission(config, serving)
+        self._admission = Admission(config, served)
         max_rows = min(config.max_batch, info.max_batch)
         max_tokens = max((bucket * rows for bucket, rows in info.shapes), default=config.max_batch_tokens)
         self._scheduler = Scheduler(BatchLimits(info.buckets, max_rows, max_tokens, info.shapes))
         self._prefetch_rows = config.prefetch_rows or PREFETCH_BATCHES * info.slots * max_rows
-        self.pool = Pool(serving.engine, serving.profiles, self._on_run)
+        self.pool = ContextPool(served.engine, served.profiles, self._on_run)
         self.committer = Committer(server, config, self._on_committed)
-        self.held: dict[EntryKey, Job | None] = {}
+        self.held: dict[EntryKey, InFlight | None] = {}
         self.empty = asyncio.Event()
         self.empty.set()
         self.has_room: dict[Lane, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
@@ -98,7 +100,7 @@ class Desk:
                 self.committer.put(self._admission.settled(entry, now_ms))
                 continue
             found = self._admission.admit(entry, now_ms, now_s)
-            if isinstance(found, Outcome):
+            if isinstance(found, EntryOutcome):
                 self._end(found)
                 continue
             self.held[entry.key] = found
@@ -110,7 +112,7 @@ class Desk:
     async def quarantine(self) -> AsyncGenerator[Callable[[EntryKey], Awaitable[None]]]:
         """Run nothing but one suspect while the block lasts, which begins when no batch runs any more.
 
-        The block gets a function that waits until an entry has left the desk.
+        The block gets a function that waits until an entry has left the dispatcher.
         """
         async with self._one_suspect:
             self._scheduler.quarantine = True
@@ -158,8 +160,8 @@ class Desk:
         if self.broken.done():
             return
         metrics = self._metrics
-        done: list[Job] = []
-        broken: list[tuple[Job, str]] = []
+        done: list[InFlight] = []
+        broken: list[tuple[InFlight, str]] = []
         metrics.batches.spent(run.engine_cpu_s)
         metrics.batches.assembled(run.assembly_s)
         if run.scores is not None:
@@ -177,7 +179,7 @@ class Desk:
                 _log.error("the device is lost; its requests are left to others", extra=facts)
                 self.broken.set_exception(run.error)
                 return
-            given_up = self._scheduler.failed(run.batch, run.context, self._serving.engine.info.contexts)
+            given_up = self._scheduler.failed(run.batch, run.context, self._served.engine.info.contexts)
             broken = [(job, str(run.error)) for job in given_up]
             self._failed_in_a_row += len(broken)
             if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
@@ -191,16 +193,16 @@ class Desk:
         for job, reason in broken:
             self._give_up(job, "failed", Failure("engine_error", reason[:500]))
 
-    def _finish(self, job: Job) -> None:
-        request, serving = job.request, self._serving
+    def _finish(self, job: InFlight) -> None:
+        request, served = job.request, self._served
         assert job.started_s is not None
-        ranking = rank(request, job.scores, serving)
+        ranking = rank(request, job.scores, served)
         ready_s, ready_ms = time.monotonic(), self._server.now_ms()
         result = Result(
             id=request.id,
             status="ok",
-            release=serving.release,
-            catalogue=serving.catalogue.version,
+            release=served.release,
+            catalogue=served.catalogue.version,
             worker=self._config.name,
             completed_ms=ready_ms,
             ranking=ranking,
@@ -216,12 +218,12 @@ class Desk:
             traceparent=request.traceparent,
         )
         self._metrics.ranked(job.entry, request, result)
-        self._end(Outcome(job.entry, result, request.reply))
+        self._end(EntryOutcome(job.entry, result, request.reply))
 
-    def _give_up(self, job: Job, status: Status, failure: Failure) -> None:
+    def _give_up(self, job: InFlight, status: Status, failure: Failure) -> None:
         self._end(self._admission.outcome(job.entry, job.request, status, failure, self._server.now_ms()))
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: EntryOutcome) -> None:
         result, burial, key = outcome.result, outcome.burial, outcome.entry.key
         if key not in self.held:
             return  # lost to another worker meanwhile
@@ -233,7 +235,7 @@ class Desk:
             _log.warning("an entry names no request; sent to the dead stream", extra=facts)
         self.committer.put(outcome)
 
-    def _on_committed(self, outcome: Outcome, written: bool | None, seconds: float) -> None:
+    def _on_committed(self, outcome: EntryOutcome, written: bool | None, seconds: float) -> None:
         self.held.pop(outcome.entry.key, None)
         self._metrics.committed(outcome, written, seconds)
         if written:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from xuankan.errors import EngineError
 from xuankan_worker.engines.base import Engine, Slot
 from xuankan_worker.execution.rows import Profiles, Segment
-from xuankan_worker.in_flight import Job
+from xuankan_worker.in_flight import InFlight
 from xuankan_worker.scheduling.batcher import Batch
-from xuankan_worker.scheduling.scheduler import Load
+from xuankan_worker.scheduling.scheduler import LaneLoad
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Run:
         started_s, ended_s: monotonic times around the slot's work, assembling the batch included.
     """
 
-    batch: Batch[Job]
+    batch: Batch[InFlight]
     context: int
     scores: NDArray[np.float32] | None
     error: Exception | None
@@ -62,12 +62,12 @@ class _Context:
     """
 
     free: list[int] = field(default_factory=list[int])
-    batches: dict[int, Batch[Job]] = field(default_factory=dict[int, "Batch[Job]"])
+    batches: dict[int, Batch[InFlight]] = field(default_factory=dict[int, "Batch[InFlight]"])
     tokens: int = 0
     since_s: float = 0.0
 
 
-class Pool:
+class ContextPool:
     """The execution contexts of an engine. All methods belong to the event loop's thread.
 
     `on_run(run, seconds)` is called in the event loop for every batch, after its slot became free again;
@@ -79,7 +79,7 @@ class Pool:
         self._profiles = profiles
         self._on_run = on_run
         self._contexts = [_Context() for _ in range(engine.info.contexts)]
-        self._inboxes: list[queue.SimpleQueue[Batch[Job] | None]] = []
+        self._inboxes: list[queue.SimpleQueue[Batch[InFlight] | None]] = []
         self._threads: list[threading.Thread] = []
         self._tokens_per_s = 0.0  # of one context, smoothed; 0 until the first batch
 
@@ -98,16 +98,16 @@ class Pool:
         """Contexts that have a batch."""
         return sum(bool(context.batches) for context in self._contexts)
 
-    def loads(self, now_s: float) -> list[Load]:
+    def loads(self, now_s: float) -> list[LaneLoad]:
         """What each context has to do."""
-        loads: list[Load] = []
+        loads: list[LaneLoad] = []
         for context in self._contexts:
             tokens = 0.0
             for batch in context.batches.values():
                 done = (now_s - context.since_s) * self._tokens_per_s
                 tokens = context.tokens - min(done, batch.tokens)
                 break  # only the oldest is being worked on
-            loads.append(Load(len(context.batches), tokens, len(context.free)))
+            loads.append(LaneLoad(len(context.batches), tokens, len(context.free)))
         return loads
 
     async def start(self) -> None:
@@ -120,7 +120,7 @@ class Pool:
         opened: list[asyncio.Future[None]] = []
         for index in range(self._engine.info.slots):
             ready: asyncio.Future[None] = loop.create_future()
-            inbox: queue.SimpleQueue[Batch[Job] | None] = queue.SimpleQueue()
+            inbox: queue.SimpleQueue[Batch[InFlight] | None] = queue.SimpleQueue()
             thread = threading.Thread(
                 target=self._drive, args=(index, inbox, loop, ready), name=f"slot-{index}", daemon=True
             )
@@ -137,7 +137,7 @@ class Pool:
         for index in reversed(range(len(opened))):
             self._contexts[index % len(self._contexts)].free.append(index)
 
-    def submit(self, context: int, batch: Batch[Job]) -> None:
+    def submit(self, context: int, batch: Batch[InFlight]) -> None:
         """Run a batch in a context that has a free slot."""
         doing = self._contexts[context]
         slot = doing.free.pop()
@@ -173,7 +173,7 @@ class Pool:
     def _drive(
         self,
         index: int,
-        inbox: queue.SimpleQueue[Batch[Job] | None],
+        inbox: queue.SimpleQueue[Batch[InFlight] | None],
         loop: asyncio.AbstractEventLoop,
         ready: asyncio.Future[None],
     ) -> None:
@@ -192,7 +192,7 @@ class Pool:
         finally:
             slot.close()
 
-    def _run(self, slot: Slot, batch: Batch[Job], context: int) -> Run:
+    def _run(self, slot: Slot, batch: Batch[InFlight], context: int) -> Run:
         started_s, before_cpu_s, real_tokens, assembly_s = time.monotonic(), time.thread_time(), 0, 0.0
         scores: NDArray[np.float32] | None = None
         failure: Exception | None = None

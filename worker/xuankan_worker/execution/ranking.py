@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.protocol.wire import RankedJournal, Request
-from xuankan_worker.execution.served_model import Serving
+from xuankan_worker.execution.served_model import ServedModel
 
 
-def rank(request: Request, cross_encoder: NDArray[np.float32], serving: Serving) -> tuple[RankedJournal, ...]:
+def rank(
+    request: Request, cross_encoder: NDArray[np.float32], served: ServedModel
+) -> tuple[RankedJournal, ...]:
     """Rank a request's candidates, best first, and keep its top-K.
 
     The fused logit of a candidate is `cross_encoder + first_stage_weight * first_stage`; its score is the
@@ -22,12 +24,12 @@ def rank(request: Request, cross_encoder: NDArray[np.float32], serving: Serving)
     Args:
         request: the request.
         cross_encoder: float32 [N], finite, the model's score of each candidate.
-        serving: gives the weight and the metadata.
+        served: gives the weight and the metadata.
     """
-    logits = cross_encoder.astype(np.float64) + serving.first_stage_weight * request.first_stage.astype(
+    logits = cross_encoder.astype(np.float64) + served.first_stage_weight * request.first_stage.astype(
         np.float64
     )
-    odds = np.exp((logits - logits.max()) / serving.temperature)
+    odds = np.exp((logits - logits.max()) / served.temperature)
     scores = odds / odds.sum()
     order = np.lexsort((request.candidates, -logits))[: request.top_k]
     places = zip(
@@ -39,8 +41,6 @@ def rank(request: Request, cross_encoder: NDArray[np.float32], serving: Serving)
         strict=True,
     )
     return tuple(
-        RankedJournal(
-            place, serving.catalogue[journal].id, score, logit, raw, first, serving.metadata[journal]
-        )
+        RankedJournal(place, served.catalogue[journal].id, score, logit, raw, first, served.metadata[journal])
         for place, (journal, score, logit, raw, first) in enumerate(places, start=1)
     )

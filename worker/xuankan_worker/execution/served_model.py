@@ -17,7 +17,7 @@ from xuankan_worker.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Serving:
+class ServedModel:
     """A release ready to serve; a request is scored by one of these only.
 
     Attributes:
@@ -65,9 +65,9 @@ class Serving:
         return tuple(journal.metadata() for journal in self.catalogue.journals)
 
 
-def load_serving(
+def load_served_model(
     engine: EngineKind, release: Path | None, catalogue_file: Path | None, max_batch: int
-) -> Serving:
+) -> ServedModel:
     """Load a release, its engine and a catalogue; None stands for what the package carries.
 
     Raises:
@@ -83,7 +83,7 @@ def load_serving(
     template = template_of(manifest, release)
     catalogue = Catalogue.default() if catalogue_file is None else Catalogue.load(catalogue_file)
     opened = open_engine(engine, release, max_batch)
-    return Serving(
+    return ServedModel(
         opened,
         template,
         catalogue,

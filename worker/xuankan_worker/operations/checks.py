@@ -10,7 +10,7 @@ from typing import Final
 from xuankan.catalogue import Catalogue
 from xuankan.doctor.findings import Finding, State
 from xuankan.errors import EngineError, EngineUnavailable, XuankanError
-from xuankan_worker.engines.tensorrt.library import Gpu, Library, find_gpu, installed_libraries
+from xuankan_worker.engines.tensorrt.library import GpuIdentity, Library, find_gpu, installed_libraries
 from xuankan_worker.manifest import Manifest, default_release
 
 AREA: Final = "worker"
@@ -73,7 +73,7 @@ def _release(directory: Path, catalogue: Catalogue | None, found: list[Finding])
     return manifest
 
 
-def _gpu(gpu: Gpu | None) -> Finding:
+def _gpu(gpu: GpuIdentity | None) -> Finding:
     if gpu is not None:
         fact = f"{gpu.name}, compute capability {gpu.capability}, driver {gpu.driver}"
         return Finding(AREA, "GPU", "ok", fact)
@@ -90,7 +90,7 @@ def _gpu(gpu: Gpu | None) -> Finding:
     return Finding(AREA, "GPU", "warning", fact, remedy)
 
 
-def _tensorrt(gpu: Gpu | None, libraries: list[Library]) -> list[Finding]:
+def _tensorrt(gpu: GpuIdentity | None, libraries: list[Library]) -> list[Finding]:
     if not libraries:
         if gpu is None:
             return []
@@ -117,7 +117,9 @@ def _tensorrt(gpu: Gpu | None, libraries: list[Library]) -> list[Finding]:
     return found
 
 
-def _engine(directory: Path, manifest: Manifest | None, gpu: Gpu | None, libraries: list[Library]) -> Finding:
+def _engine(
+    directory: Path, manifest: Manifest | None, gpu: GpuIdentity | None, libraries: list[Library]
+) -> Finding:
     """What `--engine auto` would take, tried out as far as that is quick."""
     if manifest is None:
         return Finding(AREA, "engine", "unknown", "not tried without a release")
@@ -137,7 +139,7 @@ def _engine(directory: Path, manifest: Manifest | None, gpu: Gpu | None, librari
     return Finding(AREA, "engine", "ok", fact)
 
 
-def _try_plan(directory: Path, gpu: Gpu, libraries: list[Library]) -> str:
+def _try_plan(directory: Path, gpu: GpuIdentity, libraries: list[Library]) -> str:
     """Load the plan that would be served.
 
     Raises:

@@ -31,7 +31,7 @@ _ASSUMED_ROWS_PER_S: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Scrape:
     """The queue at one moment.
 
     Attributes:
@@ -51,9 +51,9 @@ class QueueMetrics(Collector):
 
     def __init__(self) -> None:
         self._worker_rows_per_s = _ASSUMED_ROWS_PER_S
-        self._look: Look | None = None
+        self._look: Scrape | None = None
 
-    def saw(self, look: Look | None) -> None:
+    def saw(self, look: Scrape | None) -> None:
         """Take note of a look; None: the server cannot be asked."""
         self._look = look
         if look is not None and look.load.rows_per_s is not None:
@@ -70,7 +70,7 @@ class QueueMetrics(Collector):
             yield from self._lanes(look)
             yield from _whole(look)
 
-    def _lanes(self, look: Look) -> Iterable[Metric]:
+    def _lanes(self, look: Scrape) -> Iterable[Metric]:
         load, by_lane = look.load, ["lane"]
         requests = GaugeMetricFamily(
             "xuankan_queue_requests",
@@ -111,7 +111,7 @@ class QueueMetrics(Collector):
         return sum(load.queued.values()) * load.rows_per_request / (staying * self._worker_rows_per_s)
 
 
-def _whole(look: Look) -> Iterable[Metric]:
+def _whole(look: Scrape) -> Iterable[Metric]:
     load = look.load
     workers = GaugeMetricFamily("xuankan_workers", "Workers that are alive, by state.", labels=["state"])
     for state in ("starting", "running", "draining"):
@@ -198,7 +198,7 @@ class Exporter:
             self._metrics.saw(look)
             await asyncio.sleep(max(0.0, _PERIOD_S - (time.monotonic() - started_s)))
 
-    async def _ask(self) -> Look:
+    async def _ask(self) -> Scrape:
         keys = self._keys
         await self._server.synchronise()
         names = sorted(
@@ -222,7 +222,7 @@ class Exporter:
             workers=tuple(WorkerPace.from_json(beat) for beat in beats if beat is not None),
             memory=None if info is None else Memory.from_info(info),
         )
-        return Look(load, oldest_s, int(await self._may("XLEN", keys.dead) or 0))
+        return Scrape(load, oldest_s, int(await self._may("XLEN", keys.dead) or 0))
 
     async def _oldest_s(self, lane: Lane, queued: int) -> float | None:
         """The age of the oldest that waits, from what was there before it, as its content is not for us.

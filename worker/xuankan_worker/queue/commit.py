@@ -12,7 +12,7 @@ from xuankan.logs import fields
 from xuankan.protocol import delivery
 from xuankan.protocol.sealing import is_sealed
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.in_flight import Outcome
+from xuankan_worker.in_flight import EntryOutcome
 from xuankan_worker.queue.connection import Server, is_transient
 
 _log = logging.getLogger(__name__)
@@ -37,12 +37,12 @@ class Committer:
         self,
         server: Server,
         config: WorkerConfig,
-        on_committed: Callable[[Outcome, bool | None, float], None],
+        on_committed: Callable[[EntryOutcome, bool | None, float], None],
     ) -> None:
         self._server = server
         self._config = config
         self._on_committed = on_committed
-        self._outcomes: deque[Outcome] = deque()
+        self._outcomes: deque[EntryOutcome] = deque()
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._sending = 0
@@ -53,7 +53,7 @@ class Committer:
         """Outcomes that are not committed yet."""
         return len(self._outcomes) + self._sending
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, outcome: EntryOutcome) -> None:
         """Commit an outcome soon; that of an interactive request at once."""
         self._outcomes.append(outcome)
         if outcome.entry.key.lane == "interactive" or len(self._outcomes) >= _ROUND:
@@ -81,8 +81,8 @@ class Committer:
             self._sending = len(sending)
 
     async def _send(
-        self, outcomes: list[Outcome], calls: list[delivery.Call]
-    ) -> tuple[list[Outcome], list[delivery.Call]]:
+        self, outcomes: list[EntryOutcome], calls: list[delivery.Call]
+    ) -> tuple[list[EntryOutcome], list[delivery.Call]]:
         """Send a round; returns what has to be sent again.
 
         Raises:
@@ -115,7 +115,7 @@ class Committer:
             raise passing
         return [outcomes[place] for place in again], [calls[place] for place in again]
 
-    def _call(self, outcome: Outcome) -> delivery.Call:
+    def _call(self, outcome: EntryOutcome) -> delivery.Call:
         config, key, result = self._config, outcome.entry.key, outcome.result
         if result is None:
             assert outcome.burial is not None

@@ -21,7 +21,7 @@ from typing import Any
 
 from xuankan.errors import EngineError, EngineUnavailable, InputError, ReleaseError
 from xuankan_worker.engines.tensorrt.library import (
-    Gpu,
+    GpuIdentity,
     Library,
     cache_directory,
     find_gpu,
@@ -161,7 +161,7 @@ def _opset(path: Path) -> int:
     return next((entry.version for entry in model.opset_import if not entry.domain), 0)
 
 
-def _capability(library: Library, gpu: Gpu | None, targets: Sequence[str]) -> str:
+def _capability(library: Library, gpu: GpuIdentity | None, targets: Sequence[str]) -> str:
     """The compute capabilities that a plan will be for, as its manifest says them."""
     if library.is_rtx:
         if unknown := [target for target in targets if target not in library.targets]:
@@ -195,7 +195,7 @@ def _dynamic(shapes: Sequence[Shape]) -> Dynamic:
 def _plan(
     source: _Source,
     library: Library,
-    gpu: Gpu | None,
+    gpu: GpuIdentity | None,
     shapes: Sequence[Shape],
     dynamic: Dynamic,
     targets: Sequence[str],
@@ -305,7 +305,7 @@ def _interrupts() -> Generator[threading.Event]:
 
 
 @contextlib.contextmanager
-def _timing_cache(library: Library, config: Any, gpu: Gpu | None) -> Generator[None]:
+def _timing_cache(library: Library, config: Any, gpu: GpuIdentity | None) -> Generator[None]:
     """What kernels took, kept between builds for one GPU and one version; RTX times none."""
     if library.is_rtx or gpu is None:
         yield

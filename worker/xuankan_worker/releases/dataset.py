@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.candidates.first_stage import FirstStage
-from xuankan.candidates.fit import Settings as FitSettings
+from xuankan.candidates.fit import FitSettings as FitSettings
 from xuankan.candidates.fit import fit_rows, recency
 from xuankan.catalogue.model import Catalogue, Journal, fold
 from xuankan.catalogue.papers import Papers, Progress, TermMatrix, read_papers

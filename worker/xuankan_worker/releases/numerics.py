@@ -35,7 +35,7 @@ alike; one pair of seventy that is computed wrongly makes 0.1.
 """
 
 
-class Errors(NamedTuple):
+class NumericErrors(NamedTuple):
     """Largest and root mean square difference of logits, and the reference's standard deviation."""
 
     largest: float
@@ -104,7 +104,7 @@ def compare(
     wanted: Iterator[NDArray[np.float32]],
     batches: int,
     progress: Callable[[str, float], None],
-) -> Errors:
+) -> NumericErrors:
     """Errors of the logits `found`, batch by batch.
 
     Raises:
@@ -121,7 +121,7 @@ def compare(
             "activation is beyond FP16's range"
         )
     error = scores - reference
-    errors = Errors(
+    errors = NumericErrors(
         float(np.abs(error).max()), float(np.sqrt(np.mean(np.square(error)))), float(reference.std())
     )
     if errors.rms > TOLERANCE * errors.spread:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.protocol.keys import Lane
-from xuankan_worker.in_flight import Job
+from xuankan_worker.in_flight import InFlight
 from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits, Slice
 
 
-class Load(NamedTuple):
+class LaneLoad(NamedTuple):
     """What a context has to do.
 
     Attributes:
@@ -40,15 +40,15 @@ class Scheduler:
     def __init__(self, limits: BatchLimits) -> None:
         self.quarantine = False
         self._limits = limits
-        self._batcher: Batcher[Job] = Batcher(limits)
-        self._suspects: Batcher[Job] = Batcher(limits)
-        self._again: deque[Batch[Job]] = deque()  # what failed and is tried again
-        self._deadlines: list[tuple[int, int, Job]] = []
-        self._jobs: set[Job] = set()
+        self._batcher: Batcher[InFlight] = Batcher(limits)
+        self._suspects: Batcher[InFlight] = Batcher(limits)
+        self._again: deque[Batch[InFlight]] = deque()  # what failed and is tried again
+        self._deadlines: list[tuple[int, int, InFlight]] = []
+        self._jobs: set[InFlight] = set()
         self._sequence = 0
 
     @property
-    def jobs(self) -> frozenset[Job]:
+    def jobs(self) -> frozenset[InFlight]:
         """Jobs that are neither scored nor given up."""
         return frozenset(self._jobs)
 
@@ -59,7 +59,7 @@ class Scheduler:
             rows += sum(len(part.rows) for part in batch.slices if part.request.entry.key.lane == lane)
         return rows
 
-    def add(self, job: Job) -> None:
+    def add(self, job: InFlight) -> None:
         """Queue a job's rows."""
         self._jobs.add(job)
         batcher = self._suspects if job.entry.suspect else self._batcher
@@ -68,7 +68,7 @@ class Scheduler:
             self._sequence += 1
             heapq.heappush(self._deadlines, (job.request.deadline_ms, self._sequence, job))
 
-    def next(self, loads: Sequence[Load]) -> tuple[int, Batch[Job]] | None:
+    def next(self, loads: Sequence[LaneLoad]) -> tuple[int, Batch[InFlight]] | None:
         """What to run next, and in which context: one with nothing to do before one that can take more.
 
         Args:
@@ -86,7 +86,7 @@ class Scheduler:
         batch = batcher.take(busy_tokens, len(loads) - len(busy_tokens))
         return None if batch is None else (ready[0][2], batch)
 
-    def _retry(self, ready: Sequence[int]) -> tuple[int, Batch[Job]] | None:
+    def _retry(self, ready: Sequence[int]) -> tuple[int, Batch[InFlight]] | None:
         """The first batch to try again for which one of the `ready` contexts is right."""
         for place, batch in enumerate(self._again):
             if batch.slices[0].request.entry.suspect != self.quarantine:
@@ -101,15 +101,15 @@ class Scheduler:
         return None
 
     def scored(
-        self, batch: Batch[Job], scores: NDArray[np.float32], started_s: float, ended_s: float
-    ) -> tuple[list[Job], list[Job]]:
+        self, batch: Batch[InFlight], scores: NDArray[np.float32], started_s: float, ended_s: float
+    ) -> tuple[list[InFlight], list[InFlight]]:
         """Take a batch's scores.
 
         Returns:
             The jobs whose last row this was, and those given up because a score of theirs is not finite.
         """
-        done: list[Job] = []
-        broken: list[Job] = []
+        done: list[InFlight] = []
+        broken: list[InFlight] = []
         start, finite = 0, bool(np.isfinite(scores).all())
         for part in batch.slices:
             job, end = part.request, start + len(part.rows)
@@ -127,7 +127,7 @@ class Scheduler:
             start = end
         return done, broken
 
-    def failed(self, batch: Batch[Job], context: int, contexts: int) -> list[Job]:
+    def failed(self, batch: Batch[InFlight], context: int, contexts: int) -> list[InFlight]:
         """Take note that `context`, one of `contexts`, could not run a batch.
 
         It is tried once more, in another context if there is one. Then its halves are tried, until the row
@@ -149,14 +149,14 @@ class Scheduler:
         self.drop(job)
         return [job]
 
-    def drop(self, job: Job) -> None:
+    def drop(self, job: InFlight) -> None:
         """Give a job up: rows that wait are forgotten, scores of rows that run are ignored."""
         (self._suspects if job.entry.suspect else self._batcher).drop(job)
         self._end(job)
 
-    def expired(self, now_ms: float) -> list[Job]:
+    def expired(self, now_ms: float) -> list[InFlight]:
         """Give up the jobs whose deadline has passed, and return them."""
-        late: list[Job] = []
+        late: list[InFlight] = []
         while self._deadlines and (self._deadlines[0][0] <= now_ms or self._deadlines[0][2].over):
             job = heapq.heappop(self._deadlines)[2]
             if not job.over:
@@ -164,20 +164,20 @@ class Scheduler:
                 late.append(job)
         return late
 
-    def _end(self, job: Job) -> None:
+    def _end(self, job: InFlight) -> None:
         job.over = True
         self._jobs.discard(job)
 
-    def _batch(self, batch: Batch[Job], slices: tuple[Slice[Job], ...]) -> Batch[Job]:
+    def _batch(self, batch: Batch[InFlight], slices: tuple[Slice[InFlight], ...]) -> Batch[InFlight]:
         """A part of a batch."""
         rows = sum(len(part.rows) for part in slices)
         padded = self._limits.padded_rows(batch.bucket, rows)
         return Batch(batch.bucket, slices, rows, padded, "retry", batch.attempts)
 
 
-def _halves(batch: Batch[Job]) -> Iterable[tuple[Slice[Job], ...]]:
+def _halves(batch: Batch[InFlight]) -> Iterable[tuple[Slice[InFlight], ...]]:
     middle, start = batch.rows // 2, 0
-    halves: tuple[list[Slice[Job]], list[Slice[Job]]] = ([], [])
+    halves: tuple[list[Slice[InFlight]], list[Slice[InFlight]]] = ([], [])
     for part in batch.slices:
         cut = min(max(middle - start, 0), len(part.rows))
         for half, rows in zip(halves, (part.rows[:cut], part.rows[cut:]), strict=True):

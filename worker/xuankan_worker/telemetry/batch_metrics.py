@@ -1,6 +1,6 @@
 """Counts batches for Prometheus.
 
-Thousands run in a second, so counting takes no lock and no look-up of labels: a tally is counted and read in
+Thousands run in a second, so counting takes no lock and no look-up of labels: the counts are kept and read in
 the event loop's thread.
 """
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.wire import Request, Result
-from xuankan_worker.in_flight import Entry, Outcome
+from xuankan_worker.in_flight import Entry, EntryOutcome
 from xuankan_worker.telemetry.batch_metrics import BatchTally, GpuMetrics
 from xuankan_worker.telemetry.gpu import GpuWatch
 from xuankan_worker.telemetry.tracing import trace_id_of
@@ -27,7 +27,7 @@ _ENDS = (
 _BURIALS = ("engine_error", "too_many_deliveries", "undecodable")
 
 
-class Metrics:
+class WorkerMetrics:
     """The instruments of one worker, in a registry of their own, so that several run in one process."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Metrics:
         if result.ranking:
             self.top_score.observe(result.ranking[0].score)
 
-    def committed(self, outcome: Outcome, written: bool | None, seconds: float) -> None:
+    def committed(self, outcome: EntryOutcome, written: bool | None, seconds: float) -> None:
         """Count an outcome that the server has; arguments as of `commit.Committer`."""
         self.commit_seconds.observe(seconds)
         if written:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from xuankan_worker.in_flight import Outcome
+from xuankan_worker.in_flight import EntryOutcome
 
 try:
     from opentelemetry import trace
@@ -38,7 +38,7 @@ def trace_id_of(traceparent: str | None) -> str | None:
     return found[1] if found is not None and int(found[3], 16) & 1 else None
 
 
-def parts(outcome: Outcome, commit_s: float) -> Iterator[Part]:
+def parts(outcome: EntryOutcome, commit_s: float) -> Iterator[Part]:
     """The whole stay of a request that ended, then its parts, one after the other.
 
     Args:
@@ -66,7 +66,7 @@ def parts(outcome: Outcome, commit_s: float) -> Iterator[Part]:
     yield Part("xuankan.process.commit", ready_ms, visible_ms)
 
 
-def record(outcome: Outcome, commit_s: float) -> None:
+def record(outcome: EntryOutcome, commit_s: float) -> None:
     """Make the spans of a request that ended, if its producer traces it; arguments as of `parts`."""
     result = outcome.result
     if trace is None or result is None or trace_id_of(result.traceparent) is None:

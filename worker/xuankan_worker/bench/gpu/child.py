@@ -25,7 +25,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ChildTask:
     """What one system measures.
 
     Attributes:
@@ -90,7 +90,7 @@ class Rows:
     order: NDArray[np.int64]
 
     @classmethod
-    def load(cls, job: Job) -> Rows:
+    def load(cls, job: ChildTask) -> Rows:
         """Read a job's pairs."""
         pairs, profiles = Pairs.load(Path(job.pairs)), encode_profiles(job.template())
         lengths = pairs.lengths(profiles).ravel()
@@ -115,7 +115,7 @@ def model_inputs(tokens: TokenBatch) -> tuple[NDArray[np.int64], NDArray[np.int6
     return tokens.input_ids.astype(np.int64), second.astype(np.int64), real.astype(np.int64)
 
 
-def run(measure: Callable[[Job, Emit], None]) -> None:
+def run(measure: Callable[[ChildTask, Emit], None]) -> None:
     """Do the job of the file named on the command line.
 
     Whatever libraries print goes to stderr. Each emitted object stands for the whole result so far, so that
@@ -124,7 +124,7 @@ def run(measure: Callable[[Job, Emit], None]) -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    job = Job(**json.loads(Path(sys.argv[1]).read_bytes()))
+    job = ChildTask(**json.loads(Path(sys.argv[1]).read_bytes()))
 
     def emit(result: dict[str, Any]) -> None:
         out.write(json.dumps(result) + "\n")

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from xuankan_worker.bench.gpu.child import Emit, Job, run, say
+from xuankan_worker.bench.gpu.child import ChildTask, Emit, run, say
 from xuankan_worker.bench.gpu.figures import percentiles, spread
-from xuankan_worker.bench.gpu.nvml import Gpu, Watch, grown_bytes
+from xuankan_worker.bench.gpu.nvml import GpuHandle, GpuMonitor, grown_bytes
 from xuankan_worker.bench.gpu.pairs import Pairs
 
 _BATCH = 16
@@ -18,12 +18,12 @@ _LATENCIES = 40
 """Manuscripts that are timed alone."""
 
 
-def measure(job: Job, emit: Emit) -> None:
+def measure(job: ChildTask, emit: Emit) -> None:
     """Score all pairs once, in `repeats` interleaved parts that are timed apart; then one manuscript each.
 
     Texts go in, as a user has them: tokenizing is part of `predict`.
     """
-    gpu = Gpu()
+    gpu = GpuHandle()
     before = gpu.used_bytes()
     pairs = Pairs.load(Path(job.pairs))
     texts = [pairs.text_pairs(at) for at in range(len(pairs.manuscripts))]
@@ -40,7 +40,7 @@ def measure(job: Job, emit: Emit) -> None:
     longest = max(range(len(texts)), key=lambda at: len(pairs.tokens[at]))
     predict(texts[longest])
     rates: list[float] = []
-    with Watch(gpu) as watch:
+    with GpuMonitor(gpu) as watch:
         started_s = time.monotonic()
         for part in range(job.repeats):
             some = [pair for each in texts[part :: job.repeats] for pair in each]

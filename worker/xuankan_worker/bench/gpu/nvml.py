@@ -14,7 +14,7 @@ _SETTLING_S = 1.0
 """A utilization is of up to a second before it was read: what is read earlier is not of the load alone."""
 
 
-class Gpu:
+class GpuHandle:
     """The GPU that CUDA calls 0."""
 
     def __init__(self) -> None:
@@ -70,14 +70,14 @@ class Gpu:
         return int(own[0].usedGpuMemory)
 
 
-class Watch:
+class GpuMonitor:
     """Samples a GPU in a thread while the block runs.
 
     Attributes:
         peak_bytes: most memory in use at any time; None without NVML.
     """
 
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: GpuHandle) -> None:
         self._gpu = gpu
         self._stop = threading.Event()
         self._busy: list[tuple[float, float]] = []

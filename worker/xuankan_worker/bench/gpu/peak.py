@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import Any
 
 from xuankan.errors import EngineUnavailable
-from xuankan_worker.bench.gpu.child import Emit, Job, run
+from xuankan_worker.bench.gpu.child import ChildTask, Emit, run
 from xuankan_worker.bench.gpu.figures import spread
 
 _SIZE, _PRODUCTS = 8192, 40
 
 
-def measure(job: Job, emit: Emit) -> None:
+def measure(job: ChildTask, emit: Emit) -> None:
     """Time products of two 8192×8192 half-precision matrices of random numbers, 2·8192³ operations each.
 
     Raises:

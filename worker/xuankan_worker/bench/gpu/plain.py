@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
-from xuankan_worker.bench.gpu.child import Emit, Job, Rows, model_inputs, run, say
+from xuankan_worker.bench.gpu.child import ChildTask, Emit, Rows, model_inputs, run, say
 from xuankan_worker.bench.gpu.figures import spread
-from xuankan_worker.bench.gpu.nvml import Gpu, Watch, grown_bytes
+from xuankan_worker.bench.gpu.nvml import GpuHandle, GpuMonitor, grown_bytes
 
 _SAMPLE = 8
 """Variants are tried on every eighth pair."""
@@ -68,7 +68,7 @@ _COMPILED = ("default", "reduce-overhead", "max-autotune-no-cudagraphs")
 class Plain:
     """A model under one variant after another."""
 
-    def __init__(self, job: Job, rows: Rows) -> None:
+    def __init__(self, job: ChildTask, rows: Rows) -> None:
         self.torch: Any = import_module("torch")
         transformers: Any = import_module("transformers")
         model = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -132,9 +132,9 @@ def replace_every(rows: Rows, every: int) -> Rows:
     return replace(rows, lengths=rows.lengths[::every], order=rows.order[::every])
 
 
-def measure(job: Job, emit: Emit) -> None:
+def measure(job: ChildTask, emit: Emit) -> None:
     """Try variants, then time the best on all pairs."""
-    gpu = Gpu()
+    gpu = GpuHandle()
     before = gpu.used_bytes()
     plain = Plain(job, Rows.load(job))
     until_s = time.monotonic() + job.tune_s
@@ -173,7 +173,12 @@ def measure(job: Job, emit: Emit) -> None:
 
 
 def _final(
-    plain: Plain, variant: Variant, tried: dict[Variant, float], gpu: Gpu, before: int | None, job: Job
+    plain: Plain,
+    variant: Variant,
+    tried: dict[Variant, float],
+    gpu: GpuHandle,
+    before: int | None,
+    job: ChildTask,
 ) -> dict[str, Any]:
     score = plain.prepare(variant, 1)
     count = len(score())
@@ -181,7 +186,7 @@ def _final(
     score()
     rounds = max(1, round(job.least_s / (time.perf_counter() - started_s)))
     rates: list[float] = []
-    with Watch(gpu) as watch:
+    with GpuMonitor(gpu) as watch:
         from_s = time.monotonic()
         for _ in range(job.repeats):
             started_s = time.perf_counter()

@@ -12,9 +12,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan_worker.bench.gpu.child import Emit, Job, Rows, run, say
+from xuankan_worker.bench.gpu.child import ChildTask, Emit, Rows, run, say
 from xuankan_worker.bench.gpu.figures import spread
-from xuankan_worker.bench.gpu.nvml import Gpu, Watch, grown_bytes
+from xuankan_worker.bench.gpu.nvml import GpuHandle, GpuMonitor, grown_bytes
 from xuankan_worker.engines import Engine, EngineInfo, EngineKind, Slot, TokenBatch, open_engine
 
 
@@ -70,9 +70,9 @@ class Drive:
             slot.close()
 
 
-def measure(job: Job, emit: Emit) -> None:
+def measure(job: ChildTask, emit: Emit) -> None:
     """Time passes over all pairs, and keep the scores."""
-    gpu = Gpu()
+    gpu = GpuHandle()
     before = gpu.used_bytes()
     started_s = time.perf_counter()
     engine = open_engine(cast(EngineKind, job.engine), Path(job.release), job.max_batch)
@@ -92,7 +92,7 @@ def measure(job: Job, emit: Emit) -> None:
     scored = drive.go(batches, 1)
     rounds = max(1, round(job.least_s / (time.perf_counter() - timed_s)))
     rates: list[float] = []
-    with Watch(gpu) as watch:
+    with GpuMonitor(gpu) as watch:
         from_s = time.monotonic()
         for _ in range(job.repeats):
             timed_s = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan_worker.bench.gpu.child import Emit, Job, Rows, model_inputs, run
+from xuankan_worker.bench.gpu.child import ChildTask, Emit, Rows, model_inputs, run
 from xuankan_worker.bench.gpu.figures import kendall_tau, spread
 from xuankan_worker.manifest import Manifest
 from xuankan_worker.releases.scores import fused
@@ -17,7 +17,7 @@ from xuankan_worker.releases.scores import fused
 _BATCH = 64
 
 
-def measure(job: Job, emit: Emit) -> None:
+def measure(job: ChildTask, emit: Emit) -> None:
     """Compare the scores that the raw engine loop left behind, fused and not, ranking by ranking."""
     rows = Rows.load(job)
     ours: NDArray[np.float32] = np.load(job.scores, allow_pickle=False)

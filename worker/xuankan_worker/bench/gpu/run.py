@@ -14,10 +14,10 @@ from typing import Any
 
 from xuankan.errors import EngineUnavailable, XuankanError
 from xuankan.manuscript import Manuscript
-from xuankan_worker.bench.gpu.child import Job
+from xuankan_worker.bench.gpu.child import ChildTask
 from xuankan_worker.bench.gpu.goals import judge
 from xuankan_worker.bench.gpu.models import Model, make_model
-from xuankan_worker.bench.gpu.nvml import Gpu
+from xuankan_worker.bench.gpu.nvml import GpuHandle
 from xuankan_worker.bench.gpu.pairs import choose_manuscripts, make_pairs
 from xuankan_worker.bench.gpu.report import markdown
 from xuankan_worker.bench.gpu.systems import AGREEMENT, SYSTEMS, Workload, run_system, varied
@@ -36,7 +36,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BenchSettings:
     """What a run measures.
 
     Attributes:
@@ -63,18 +63,18 @@ class Settings:
     manuscripts: int
     seed: int
     candidates: int = CANDIDATES
-    job: Job = field(default_factory=lambda: Job("", "", "", "", ""))
+    job: ChildTask = field(default_factory=lambda: ChildTask("", "", "", "", ""))
     build_options: tuple[str, ...] | None = ()
     command: str = ""
 
 
-def shortened(settings: Settings) -> Settings:
+def shortened(settings: BenchSettings) -> BenchSettings:
     """Settings of a run that shows that everything works, in a minute or two."""
     job = replace(settings.job, least_s=1.0, tune_s=5.0, load_s=4.0, alone=30)
     return replace(settings, manuscripts=min(settings.manuscripts, 16), job=job)
 
 
-def bench_gpu(settings: Settings, report: Callable[[str], None]) -> tuple[Document, Path]:
+def bench_gpu(settings: BenchSettings, report: Callable[[str], None]) -> tuple[Document, Path]:
     """Measure, and write `gpu-<chip>.json` and `.md` after every system.
 
     Results that an earlier run left in the same file stay, unless this run measures them anew. A system that
@@ -92,7 +92,7 @@ def bench_gpu(settings: Settings, report: Callable[[str], None]) -> tuple[Docume
 
 
 class _Run:
-    def __init__(self, settings: Settings, report: Callable[[str], None]) -> None:
+    def __init__(self, settings: BenchSettings, report: Callable[[str], None]) -> None:
         self._settings = settings
         self._report = report
         self._started_s = time.monotonic()
@@ -105,11 +105,11 @@ class _Run:
         if settings.job.device == "cuda":
             self._say("matrix peak")
             self._peak = run_system("peak", settings.job, settings.work_dir / "cache")
-            if "name" not in self._peak and not Gpu().known:
+            if "name" not in self._peak and not GpuHandle().known:
                 raise EngineUnavailable(
                     f"there is no NVIDIA GPU to measure; NVML sees none, and: {self._peak['error']}"
                 )
-        gpu = Gpu().about()
+        gpu = GpuHandle().about()
         gpu["name"] = gpu["name"] or self._peak.get("name")
         path = settings.out / f"gpu-{chip(gpu['name'])}.json"
         document = earlier(path)

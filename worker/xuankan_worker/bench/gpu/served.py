@@ -20,10 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker, free_port
 from xuankan.errors import XuankanError
-from xuankan_worker.bench.gpu.child import Emit, Job, run, say
+from xuankan_worker.bench.gpu.child import ChildTask, Emit, run, say
 from xuankan_worker.bench.gpu.feeders import Feeders
 from xuankan_worker.bench.gpu.figures import percentiles, spread, steady_rates
-from xuankan_worker.bench.gpu.nvml import Gpu, Watch, grown_bytes
+from xuankan_worker.bench.gpu.nvml import GpuHandle, GpuMonitor, grown_bytes
 from xuankan_worker.bench.gpu.pairs import Pairs
 
 LOADS = (0.5, 0.8)
@@ -44,7 +44,7 @@ class _Worker(EmbeddedWorker):
 
     _start_timeout_s = _LIMIT_S  # the first start compiles kernels
 
-    def __init__(self, url: str, job: Job) -> None:
+    def __init__(self, url: str, job: ChildTask) -> None:
         self.port, self.ready_s = free_port(), math.nan
         options = ("--engine", job.engine, "--model", job.release, "--max-batch", str(job.max_batch))
         super().__init__(url, options=(*options, "--metrics-port", str(self.port)))
@@ -120,12 +120,12 @@ class Counters:
         )
 
 
-def measure(job: Job, emit: Emit) -> None:
+def measure(job: ChildTask, emit: Emit) -> None:
     """Starts, full load, one at a time, shares of the full load, and a part of it beside a backlog.
 
     With no compiled kernel in the cache yet, the worker starts twice: without them and with them.
     """
-    gpu = Gpu()
+    gpu = GpuHandle()
     before = gpu.used_bytes()
     pairs = Pairs.load(Path(job.pairs))
     result: dict[str, Any] = {"pairs_per_s": None, "workers": job.workers, "producers": job.producers}
@@ -136,7 +136,7 @@ def measure(job: Job, emit: Emit) -> None:
                 result["ready_without_cache_s"] = first.ready_s
             say(f"first start ready after {first.ready_s:.1f} s")
             emit(result)
-        with ExitStack() as stack, Watch(gpu) as watch:
+        with ExitStack() as stack, GpuMonitor(gpu) as watch:
             workers: list[_Worker] = []
             for _ in range(job.workers):
                 workers.append(stack.enter_context(_Worker(server.url, job)))
@@ -159,7 +159,12 @@ def _sum(sizes: Iterable[int | None]) -> int | None:
 
 
 def _full_load(
-    job: Job, pairs: Pairs, feeders: Feeders, ports: Sequence[int], watch: Watch, result: dict[str, Any]
+    job: ChildTask,
+    pairs: Pairs,
+    feeders: Feeders,
+    ports: Sequence[int],
+    watch: GpuMonitor,
+    result: dict[str, Any],
 ) -> float:
     """Measure throughput; rankings per second."""
     seen: list[Counters] = []
@@ -207,7 +212,9 @@ def _full_load(
     return result["pairs_per_s"] / candidates
 
 
-def _latencies(job: Job, feeders: Feeders, rankings_per_s: float, result: dict[str, Any], emit: Emit) -> None:
+def _latencies(
+    job: ChildTask, feeders: Feeders, rankings_per_s: float, result: dict[str, Any], emit: Emit
+) -> None:
     feeders.tell([{"do": "alone", "count": 5}])
     result["latency_alone"] = percentiles(feeders.tell([{"do": "alone", "count": job.alone}]).values)
     emit(result)
@@ -232,12 +239,12 @@ def _latencies(job: Job, feeders: Feeders, rankings_per_s: float, result: dict[s
     emit(result)
 
 
-def _loading(job: Job, producers: int) -> list[dict[str, Any]]:
+def _loading(job: ChildTask, producers: int) -> list[dict[str, Any]]:
     in_flight = math.ceil(job.in_flight * job.workers / producers)
     return [{"do": "load", "in_flight": in_flight, "seconds": job.load_s}] * producers
 
 
-def _arriving(job: Job, rate_per_s: float, producers: int) -> list[dict[str, Any]]:
+def _arriving(job: ChildTask, rate_per_s: float, producers: int) -> list[dict[str, Any]]:
     each = {"do": "arriving", "rate_per_s": rate_per_s / producers, "seconds": job.load_s}
     return [each | {"seed": seed} for seed in range(producers)]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xuankan_worker.bench.gpu.child import Job
+from xuankan_worker.bench.gpu.child import ChildTask
 from xuankan_worker.bench.gpu.figures import flops
 from xuankan_worker.bench.gpu.models import Model
 from xuankan_worker.bench.gpu.pairs import Pairs, encode_profiles
@@ -57,7 +57,7 @@ AGREEMENT = System("agreement", "reference", "agreement", "Kendall τ against Py
 CHOICES = tuple(dict.fromkeys(system.choice for system in (*SYSTEMS, AGREEMENT)))
 
 
-def varied(system: System, job: Job) -> System:
+def varied(system: System, job: ChildTask) -> System:
     """The same with several workers on the GPU, or other batches, under a name of its own."""
     key, title = system.key, system.title
     if system.choice == "worker" and job.workers > 1:
@@ -113,7 +113,7 @@ class Workload:
         }
 
 
-def run_system(module: str, job: Job, cache: Path, limit_s: float = LIMIT_S) -> dict[str, Any]:
+def run_system(module: str, job: ChildTask, cache: Path, limit_s: float = LIMIT_S) -> dict[str, Any]:
     """Measure a system in a process of its own; what it says on stderr is passed on.
 
     Returns:

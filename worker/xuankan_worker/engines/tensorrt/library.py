@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xuankan.errors import EngineError, EngineUnavailable
-from xuankan_worker.engines.tensorrt.messages import Errors, failure, logger
+from xuankan_worker.engines.tensorrt.messages import LoggedErrors, failure, logger
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 """Modules of the standard library and of RTX; the first that is installed is taken."""
@@ -37,7 +37,7 @@ _INSTALL = {
 _log = logging.getLogger(__name__)
 
 
-class Gpu(NamedTuple):
+class GpuIdentity(NamedTuple):
     """A GPU: its name, compute capability such as `9.0`, and the driver's version."""
 
     name: str
@@ -45,7 +45,7 @@ class Gpu(NamedTuple):
     driver: str
 
 
-def find_gpu(index: int = 0) -> Gpu | None:
+def find_gpu(index: int = 0) -> GpuIdentity | None:
     """GPU `index`, or None where there is no such GPU, no driver or no cuda-bindings."""
     try:
         cudart: Any = importlib.import_module("cuda.bindings.runtime")
@@ -59,7 +59,7 @@ def find_gpu(index: int = 0) -> Gpu | None:
     except (ImportError, RuntimeError) as reason:  # RuntimeError: the bindings find no CUDA library
         _log.debug("no GPU: %s", reason)
         return None
-    return Gpu(found.name.decode().rstrip("\0"), f"{found.major}.{found.minor}", _driver(int(cuda)))
+    return GpuIdentity(found.name.decode().rstrip("\0"), f"{found.major}.{found.minor}", _driver(int(cuda)))
 
 
 def _driver(cuda: int) -> str:
@@ -113,7 +113,7 @@ class Library:
     version: str
     trt: Any
     log: Any
-    _errors: Errors
+    _errors: LoggedErrors
 
     @property
     def is_rtx(self) -> bool:
@@ -171,7 +171,7 @@ def _load(flavour: str) -> Library | str:
     version = str(trt.__version__)
     if _numbers(version)[:2] < _OLDEST[flavour]:
         return f"{flavour} is {version}, at least {'.'.join(map(str, _OLDEST[flavour]))} is wanted"
-    errors = Errors()
+    errors = LoggedErrors()
     return Library(flavour, version, trt, logger(trt, errors), errors)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 
-class Errors:
+class LoggedErrors:
     """The library's error lines, handed to whoever listens while they come; others go to the log."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ def failure(lines: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(lines)) or "the library gave no reason"
 
 
-def logger(trt: Any, errors: Errors) -> Any:
+def logger(trt: Any, errors: LoggedErrors) -> Any:
     """An `ILogger` that hands on errors and logs warnings."""
 
     class Log(trt.ILogger):

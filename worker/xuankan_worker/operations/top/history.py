@@ -18,7 +18,7 @@ _MEMORY_SHARE: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Sample:
     """The shard at one moment.
 
     Attributes:
@@ -57,10 +57,10 @@ class History:
     """
 
     def __init__(self, drawn: int = 60) -> None:
-        self._looks: deque[Look] = deque()
+        self._looks: deque[Sample] = deque()
         self._backlog = {lane: deque[int](maxlen=drawn) for lane in LANES}
 
-    def add(self, look: Look) -> None:
+    def add(self, look: Sample) -> None:
         """Take note of a look."""
         looks = self._looks
         looks.append(look)
@@ -70,7 +70,7 @@ class History:
             self._backlog[lane.lane].append(lane.queued)
 
     @property
-    def last(self) -> Look:
+    def last(self) -> Sample:
         """The latest look; there must be one."""
         return self._looks[-1]
 
@@ -118,7 +118,7 @@ class History:
         return None, 0.0
 
 
-def attention(look: Look) -> list[str]:
+def attention(look: Sample) -> list[str]:
     """What an operator should look into, the worst first."""
     shard, found = look.shard, list[str]()
     waiting = sum(lane.queued for lane in shard.lanes)
@@ -151,7 +151,7 @@ def _length(shard: ShardStatus, lane: Lane) -> int:
     return sum(one.queued + one.running for one in shard.lanes if one.lane == lane)
 
 
-def _load(look: Look) -> Load:
+def _load(look: Sample) -> Load:
     shard = look.shard
     return Load(
         length={lane: _length(shard, lane) for lane in LANES},

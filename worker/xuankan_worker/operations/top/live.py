@@ -20,7 +20,7 @@ from xuankan.client.limits import Memory
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import describe, is_passing
-from xuankan_worker.operations.top.history import History, Look
+from xuankan_worker.operations.top.history import History, Sample
 from xuankan_worker.operations.top.view import Frame, draw
 from xuankan_worker.queue.connection import Server
 from xuankan_worker.status import read_status
@@ -28,7 +28,7 @@ from xuankan_worker.status import read_status
 _QUIT: Final = (b"q", b"Q", b"\x04")
 
 
-class Watch:
+class LiveView:
     """The looks at one shard, and what they cannot be taken for.
 
     Args:
@@ -85,11 +85,11 @@ class Watch:
         """Close the connection."""
         await self._server.close()
 
-    async def _look(self) -> Look:
+    async def _look(self) -> Sample:
         shard = await read_status(self._server, self._keys)
         seconds, micros = cast(tuple[int, int], await self._server.command("TIME"))
         memory = await self._memory() if self._may_see_memory else None
-        return Look(time.monotonic(), seconds * 1000 + micros / 1000, shard, memory)
+        return Sample(time.monotonic(), seconds * 1000 + micros / 1000, shard, memory)
 
     async def _memory(self) -> Memory | None:
         try:
@@ -106,7 +106,7 @@ async def watch(url: str, keys: Keys, interval_s: float, console: Console) -> No
         InputError: a URL that cannot be one.
         ServerUnavailable: the server refuses; or, to print once, it is away.
     """
-    view = Watch(url, keys)
+    view = LiveView(url, keys)
     try:
         if not console.is_terminal:
             await view.look()
