@@ -35,7 +35,7 @@ def release(world: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # n
 
 @pytest.fixture(scope="package")
 def engine(release: Path) -> Iterator[TensorRTEngine]:
-    """Four lanes of two slots."""
+    """Four contexts of two slots."""
     engine = open_tensorrt(release, 32, contexts=4)
     yield engine
     engine.close()

@@ -14,7 +14,7 @@ from tests.gpu.conftest import SHAPES, Say
 from tests.support import tiny_bert
 from tests.support.gpu import TOLERANCE, batch_of, error_of
 from xuankan_worker.engines import Slot, TokenBatch
-from xuankan_worker.engines.tensorrt.context import Lane
+from xuankan_worker.engines.tensorrt.context import StreamContext
 from xuankan_worker.engines.tensorrt.engine import TensorRTEngine, open_tensorrt
 from xuankan_worker.engines.tensorrt.shapes import Shape
 
@@ -83,10 +83,10 @@ def test_what_lies_in_the_padding_does_not_matter(slot: Slot) -> None:
 def test_a_graph_computes_what_single_launches_compute(
     engine: TensorRTEngine, release: Path, monkeypatch: pytest.MonkeyPatch, say: Say
 ) -> None:
-    def refuse(_lane: Lane, _profile: object) -> bool:
+    def refuse(_context: StreamContext, _profile: object) -> bool:
         return False
 
-    monkeypatch.setattr(Lane, "record", refuse)
+    monkeypatch.setattr(StreamContext, "record", refuse)
     plain = open_tensorrt(release, 32, contexts=1, depth=1)
     slots = engine.open_slot(0), plain.open_slot(0)
     for shape in SHAPES:

@@ -63,7 +63,7 @@ class FakeContext:
                 (places % 2 == 0).sum(axis=0).astype(np.int32),
             )
             scores[:] = expected(batch)
-            assert workspace[0] == mark, "activation memory is shared by lanes"
+            assert workspace[0] == mark, "activation memory is shared by contexts"
             _at(at["scores"], rows)[:] = scores.view(np.int32)
 
         program.cuda.stream(stream).put(run)
@@ -72,7 +72,7 @@ class FakeContext:
 
 @dataclass(eq=False)
 class FakeProgram:
-    """A plan (`lane.Program`).
+    """A plan (`context.Program`).
 
     Attributes:
         refused: runs that the library will refuse.

@@ -1,8 +1,8 @@
-"""A lane: one execution context of the engine, on its own CUDA stream.
+"""A stream context: what runs one batch at a time, on its own CUDA stream, beside the others.
 
-TensorRT ties a context to one optimization profile, and a static profile to one shape. So a lane has a
-context for each profile; they never run at the same time, and share the lane's activation memory. A static
-shape is recorded as a CUDA graph, which the host launches at once instead of kernel by kernel.
+TensorRT ties its execution contexts to one optimization profile, and a static profile to one shape. So a
+stream context holds an `IExecutionContext` for each profile; they never run at the same time, and share its
+activation memory. A static shape is recorded as a CUDA graph, which the host launches at once instead of kernel by kernel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Program(Protocol):
-    """What a lane needs of a loaded plan (`library.LoadedPlan`)."""
+    """What a stream context needs of a loaded plan (`library.LoadedPlan`)."""
 
     def context_bytes(self, profile: int) -> int:
         """Activation memory that a context of this profile needs."""
@@ -46,8 +46,8 @@ Errors = Callable[[], AbstractContextManager[list[str]]]
 """Opens a collection of what the library says of its errors."""
 
 
-class Lane:
-    """One stream, its memory, its contexts and its graphs.
+class StreamContext:
+    """One stream, its memory, its execution contexts and its graphs.
 
     A profile is prepared, runs once, and may then be recorded, all by one thread. `submit` is for any thread.
 

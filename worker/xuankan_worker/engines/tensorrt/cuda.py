@@ -151,7 +151,7 @@ def open_cuda() -> Cuda:
 
 
 class Stream:
-    """Work that the device does in order; owned by a lane."""
+    """Work that the device does in order; owned by a context."""
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda

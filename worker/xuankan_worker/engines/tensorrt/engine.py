@@ -1,4 +1,4 @@
-"""The TensorRT engine: a plan on a GPU, run by several lanes at the same time."""
+"""The TensorRT engine: a plan on a GPU, run by several contexts at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from xuankan.errors import EngineError, EngineUnavailable
 from xuankan.logs import fields
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.engines.tensorrt.context import Errors, Lane, Program
+from xuankan_worker.engines.tensorrt.context import Errors, Program, StreamContext
 from xuankan_worker.engines.tensorrt.cuda import Cuda, open_cuda
 from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles
 from xuankan_worker.engines.tensorrt.library import (
@@ -33,9 +33,9 @@ from xuankan_worker.manifest import Manifest
 _log = logging.getLogger(__name__)
 
 CONTEXTS = 2
-"""Lanes. Two overlap one's tail with the other's start; more compete for the device (measured on an H100)."""
+"""Contexts. Two overlap one's tail with the other's start; more compete for the device (measured on an H100)."""
 DEPTH = 2
-"""Slots of a lane: while one batch runs the next is already enqueued."""
+"""Slots of a context: while one batch runs the next is already enqueued."""
 _COMPILED_S = 0.5
 """A shape that takes longer to prepare was compiled: TensorRT-RTX does so for seconds, one after another."""
 _WARM_TOLERANCE = 0.02
@@ -50,11 +50,11 @@ class TensorRTEngine:
         program: the plan; the engine's own from now on.
         errors: collects what the library says of its errors.
         profiles: those of the plan that batches of `info.max_batch` rows can need.
-        info: says how many lanes and slots there are.
+        info: says how many contexts and slots there are.
         keep: called after each shape that was compiled, so that no later start compiles it.
 
     Raises:
-        EngineError: the device has no room for the lanes.
+        EngineError: the device has no room for the contexts.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class TensorRTEngine:
         self._slots: list[TensorRTSlot] = []
         with ExitStack() as opened:
             opened.callback(program.close)
-            self._lanes: list[Lane] = []
+            self._contexts: list[StreamContext] = []
             for _ in range(info.contexts):
-                lane = Lane(cuda, program, errors, profiles, self._layout)
-                opened.callback(lane.close)
-                self._lanes.append(lane)
+                context = StreamContext(cuda, program, errors, profiles, self._layout)
+                opened.callback(context.close)
+                self._contexts.append(context)
             self._opened = opened.pop_all()
 
     @property
@@ -96,7 +96,7 @@ class TensorRTEngine:
         return sum(slot.copy_s for slot in self._slots)
 
     def open_slot(self, index: int) -> TensorRTSlot:
-        """Open slot `index`. The first call warms every shape of every lane, which takes seconds.
+        """Open slot `index`. The first call warms every shape of every context, which takes seconds.
 
         Raises:
             DeviceLost: nothing runs on the device any more.
@@ -117,7 +117,7 @@ class TensorRTEngine:
                     raise
                 self._warm = True
             self._cuda.bind()
-            slot = self._slot(self._lanes[index % self._info.contexts])
+            slot = self._slot(self._contexts[index % self._info.contexts])
             self._slots.append(slot)
             return slot
 
@@ -127,59 +127,59 @@ class TensorRTEngine:
             if self._closed:
                 return
             self._closed = True
-            for lane in self._lanes:
-                lane.drain()
+            for context in self._contexts:
+                context.drain()
             if self._cuda.lost:
                 # The library's destructors call the device. The process ends soon, and that frees all.
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._program))
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._lanes))
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._contexts))
             else:
                 self._opened.close()
 
-    def _slot(self, lane: Lane) -> TensorRTSlot:
-        return TensorRTSlot(self._cuda, lane, self._info, self._profiles, self._layout)
+    def _slot(self, context: StreamContext) -> TensorRTSlot:
+        return TensorRTSlot(self._cuda, context, self._info, self._profiles, self._layout)
 
     def _warm_up(self) -> None:
-        """Compile and load every shape in every lane, and record its graph."""
+        """Compile and load every shape in every context, and record its graph."""
         self._cuda.bind()
         started_s = time.monotonic()
         graphs = compiled = 0
         for profile in self._profiles.every:
-            for number, lane in enumerate(self._lanes):
+            for number, context in enumerate(self._contexts):
                 before_s = time.monotonic()
-                graphs += self._warm_shape(lane, profile)
+                graphs += self._warm_shape(context, profile)
                 took_s = time.monotonic() - before_s
                 if took_s > _COMPILED_S:
                     compiled += 1
                     shape = f"{profile.rows} x {profile.tokens}"
                     _log.info(
-                        "compiled a shape", extra=fields(shape=shape, lane=number, took_s=round(took_s, 2))
+                        "compiled a shape", extra=fields(shape=shape, context=number, took_s=round(took_s, 2))
                     )
                     self._keep()
         _log.info(
             "every shape is warm",
             extra=fields(
                 shapes=len(self._profiles.every),
-                lanes=len(self._lanes),
+                contexts=len(self._contexts),
                 compiled=compiled,
                 graphs=graphs,
                 took_s=round(time.monotonic() - started_s, 2),
             ),
         )
 
-    def _warm_shape(self, lane: Lane, profile: PlanProfile) -> bool:
-        """Prepare a shape in a lane; whether it became a graph, which gives what the plain run gave."""
+    def _warm_shape(self, context: StreamContext, profile: PlanProfile) -> bool:
+        """Prepare a shape in a context; whether it became a graph, which gives what the plain run gave."""
         random = np.random.default_rng(profile.number)
         batch = TokenBatch(
             random.integers(0, self._info.vocabulary_size, (profile.rows, profile.tokens), np.int32),
             random.integers(1, profile.tokens, profile.rows, np.int32, endpoint=True),
             np.ones(profile.rows, np.int32),
         )
-        lane.prepare(profile)
-        slot = self._slot(lane)
+        context.prepare(profile)
+        slot = self._slot(context)
         try:
             plain = slot.run(profile, batch)
-            if not lane.record(profile):
+            if not context.record(profile):
                 return False
             graphed = slot.run(profile, batch)
         finally:
@@ -200,8 +200,8 @@ def open_tensorrt(
     Args:
         release: a directory with a manifest, for which `xuankan model build` made an engine.
         max_batch: rows of a batch at most; fewer if the engine was built for fewer.
-        contexts: lanes, which run at the same time.
-        depth: slots of each lane.
+        contexts: stream contexts, which run at the same time.
+        depth: slots of each context.
 
     Raises:
         ReleaseError: the release cannot be read.

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from xuankan.errors import DeviceLost, EngineError
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
 from xuankan_worker.engines.checks import check_batch
-from xuankan_worker.engines.tensorrt.context import Lane
+from xuankan_worker.engines.tensorrt.context import StreamContext
 from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, Event, PinnedBlock
 from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles, fill
 
 
 class TensorRTSlot:
-    """Runs one batch after the other in a lane; made by `TensorRTEngine.open_slot`.
+    """Runs one batch after the other in a context; made by `TensorRTEngine.open_slot`.
 
     Attributes:
         copy_s: what copies to the device and back have taken since the slot was made.
@@ -26,9 +26,9 @@ class TensorRTSlot:
     """
 
     def __init__(
-        self, cuda: Cuda, lane: Lane, info: EngineInfo, profiles: PlanProfiles, layout: Layout
+        self, cuda: Cuda, context: StreamContext, info: EngineInfo, profiles: PlanProfiles, layout: Layout
     ) -> None:
-        self._lane = lane
+        self._context = context
         self._info = info
         self._profiles = profiles
         self._closed = False
@@ -69,7 +69,7 @@ class TensorRTSlot:
         fill(self._inputs.view(), batch, rows, tokens)
         try:
             memory = (self._inputs.address, self._scores.address)
-            self._lane.submit(profile, rows, tokens, *memory, self._done, self._copies)
+            self._context.submit(profile, rows, tokens, *memory, self._done, self._copies)
         except DeviceLost:
             raise
         except EngineError:

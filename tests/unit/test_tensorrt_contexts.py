@@ -1,4 +1,4 @@
-"""Lanes and slots of the TensorRT engine, on a device without a GPU."""
+"""Contexts and slots of the TensorRT engine, on a device without a GPU."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_slots_open_at_the_same_time_and_warm_once() -> None:
     engine, cuda, _ = opened(contexts=3, depth=2)
     with ThreadPoolExecutor(6) as threads:
         slots = list(threads.map(engine.open_slot, range(6)))
-    assert cuda.calls["cudaGraphInstantiate"] == 9  # three static shapes in three lanes
+    assert cuda.calls["cudaGraphInstantiate"] == 9  # three static shapes in three contexts
     for slot in slots:
         slot.close()
         slot.close()
