@@ -33,7 +33,7 @@ from xuankan_worker.manifest import Manifest
 _log = logging.getLogger(__name__)
 
 CONTEXTS = 2
-"""Contexts. Two overlap one's tail with the other's start; more compete for the device (measured on an H100)."""
+"""Two overlap one's tail with the other's start; more compete for the device (measured on an H100)."""
 DEPTH = 2
 """Slots of a context: while one batch runs the next is already enqueued."""
 _COMPILED_S = 0.5
