@@ -2,8 +2,8 @@
 
 TensorRT ties its execution contexts to one optimization profile, and a static profile to one shape. So a
 stream context holds an `IExecutionContext` for each profile; they never run at the same time, and share its
-activation memory. A static shape is recorded as a CUDA graph, which the host launches at once instead of kernel
-by kernel.
+activation memory. A static shape is recorded as a CUDA graph, which the host launches at once instead of
+kernel by kernel.
 """
 
 from __future__ import annotations
