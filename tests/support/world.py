@@ -19,6 +19,8 @@ from xuankan.protocol.keys import GROUP, Keys, Lane
 from xuankan.protocol.template import Template
 from xuankan.protocol.wire import Request, Result
 from xuankan_worker.config import WorkerConfig
+from xuankan_worker.dispatch.admission import Admission
+from xuankan_worker.dispatch.outcomes import Outcomes
 from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.worker import Worker
 
@@ -55,6 +57,14 @@ def catalogue() -> Catalogue:
 
 def served_model(engine: ScriptedEngine) -> ServedModel:
     return ServedModel(engine, Template.default(), catalogue(), "release-1", WEIGHT, TEMPERATURE)
+
+
+def admission() -> Admission:
+    """What checks this world's requests."""
+    served = served_model(ScriptedEngine())
+    return Admission(
+        config("redis://unused"), served, Outcomes("worker-1", served.release, served.catalogue.version)
+    )
 
 
 def request(

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engine import ScriptedEngine
-from tests.support.world import config, request, served_model
-from xuankan_worker.dispatch.admission import Admission
+from tests.support.world import admission, request
 from xuankan_worker.in_flight import Entry, EntryKey, EntryOutcome, InFlight
 
-ADMISSION = Admission(config("redis://unused"), served_model(ScriptedEngine()))
+ADMISSION = admission()
 GOOD = msgpack.unpackb(request().encode())
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.text(),

@@ -4,15 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.support.engine import ScriptedEngine
-from tests.support.world import config, request, served_model
+from tests.support.world import admission, request
 from xuankan.protocol.wire import Request
-from xuankan_worker.dispatch.admission import Admission
 from xuankan_worker.in_flight import Entry, EntryKey, InFlight
 from xuankan_worker.scheduling.batcher import Batch, BatchLimits
 from xuankan_worker.scheduling.scheduler import LaneLoad, Scheduler
 
-ADMISSION = Admission(config("redis://unused"), served_model(ScriptedEngine()))
+ADMISSION = admission()
 
 
 IDLE = LaneLoad(0, 0.0, 1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from xuankan.errors import ReleaseError
+from xuankan.protocol.template import Template
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -226,3 +227,20 @@ def file_sha256(path: Path) -> str:
 def default_release() -> Path:
     """The directory of the release that the package carries."""
     return Path(str(files("xuankan_worker") / "data" / "model"))
+
+
+def template_of(manifest: Manifest, directory: Path) -> Template:
+    """The template that a release was trained with: the package's, or one that lies in its directory.
+
+    Raises:
+        ReleaseError: it is neither.
+    """
+    template = Template.default()
+    if template.fingerprint != manifest.template and (directory / "tokenizer.json").exists():
+        template = Template.load(directory)
+    if template.fingerprint != manifest.template:
+        raise ReleaseError(
+            f"release {manifest.name} was trained with tokenizer and template {manifest.template!r}, which "
+            f"is neither the package's ({Template.default().fingerprint!r}) nor in {directory}"
+        )
+    return template

@@ -18,7 +18,8 @@ from xuankan.errors import DeviceLost
 from xuankan.logs import fields
 from xuankan.protocol.keys import LANES
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.consumer.heartbeat import Cancellations, Heartbeat
+from xuankan_worker.consumer.cancellations import Cancellations
+from xuankan_worker.consumer.heartbeat import Heartbeat
 from xuankan_worker.consumer.intake import Intake
 from xuankan_worker.consumer.recovery import Recovery
 from xuankan_worker.dispatch.dispatcher import Dispatcher

@@ -84,21 +84,3 @@ class Heartbeat:
         ttl_ms = round(max(config.lease_s, 3 * _LONGEST_PERIOD_S) * 1000)
         await self._server.call(delivery.sign(config.keys, config.name, self._status().to_json(), ttl_ms))
         self._dispatcher.pump()  # deadlines pass also while nothing else happens
-
-
-class Cancellations:
-    """Listens for cancelled requests, so that they are dropped before they cost engine time.
-
-    A message may be missed; then the work is wasted, and the commit finds the `cancelled` result.
-    """
-
-    def __init__(self, config: WorkerConfig, server: Server, dispatcher: Dispatcher) -> None:
-        self._channel = config.keys.cancellations
-        self._server = server
-        self._dispatcher = dispatcher
-
-    async def run(self) -> None:
-        """Listen until cancelled."""
-        await self._server.listen(
-            self._channel, lambda name: self._dispatcher.cancel(name.decode(errors="replace"))
-        )

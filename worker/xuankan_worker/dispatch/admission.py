@@ -1,14 +1,14 @@
-"""Decides what becomes of a stream entry: a job, or at once an outcome. Pure."""
+"""Decides what becomes of a stream entry: work for the engine, or at once an outcome. Pure."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from xuankan.errors import ProtocolError, SealError, UnsupportedVersion
-from xuankan.protocol.delivery import Burial
 from xuankan.protocol.sealing import KEYS_VARIABLE, is_sealed
-from xuankan.protocol.wire import Failure, Request, Result, Status
+from xuankan.protocol.wire import Failure, Request
 from xuankan_worker.config import WorkerConfig
+from xuankan_worker.dispatch.outcomes import Outcomes
 from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.in_flight import Entry, EntryOutcome, InFlight
 
@@ -21,9 +21,10 @@ _CODES: dict[type[ProtocolError], str] = {
 class Admission:
     """Checks requests against a release, a catalogue and a worker's limits."""
 
-    def __init__(self, config: WorkerConfig, served: ServedModel) -> None:
+    def __init__(self, config: WorkerConfig, served: ServedModel, outcomes: Outcomes) -> None:
         self._config = config
         self._served = served
+        self._outcomes = outcomes
 
     def admit(self, entry: Entry, now_ms: float, now_s: float) -> InFlight | EntryOutcome:
         """Decode an entry and check it. Nothing that an entry contains makes this raise.
@@ -37,23 +38,29 @@ class Admission:
             request = Request.decode(self._config.sealer.open("request", entry.request_id or "", entry.body))
         except ProtocolError as error:
             code = _CODES.get(type(error), "undecodable")
-            return self._unreadable(entry, Failure(code, str(error)[:500], error.field), now_ms)
+            return self._outcomes.unreadable(entry, Failure(code, str(error)[:500], error.field), now_ms)
         if entry.request_id not in (None, request.id):
             message = f"the entry is of request {entry.request_id!r}, but the request in it is {request.id!r}"
-            return self._unreadable(entry, Failure("id_mismatch", message, "id"), now_ms)
+            return self._outcomes.unreadable(entry, Failure("id_mismatch", message, "id"), now_ms)
         if self._config.sealer.required and not is_sealed(entry.body):
             message = f"this deployment takes sealed requests only: give the producer {KEYS_VARIABLE}"
-            return self.outcome(entry, request, "invalid", Failure("not_sealed", message), now_ms)
+            return self._outcomes.without_ranking(
+                entry, request, "invalid", Failure("not_sealed", message), now_ms
+            )
         if failure := self._unscorable(request):
-            return self.outcome(entry, request, "invalid", failure, now_ms)
+            return self._outcomes.without_ranking(entry, request, "invalid", failure, now_ms)
         if request.deadline_ms is not None and request.deadline_ms <= now_ms:
-            return self.outcome(entry, request, "expired", too_late(request, now_ms), now_ms)
+            return self._outcomes.without_ranking(
+                entry, request, "expired", too_late(request, now_ms), now_ms
+            )
         if entry.deliveries > self._config.max_deliveries:
             message = (
                 f"handed to workers {entry.deliveries - 1} times without an end, "
                 f"at most {self._config.max_deliveries} are allowed: it may be what stops them"
             )
-            return self.outcome(entry, request, "failed", Failure("too_many_deliveries", message), now_ms)
+            return self._outcomes.without_ranking(
+                entry, request, "failed", Failure("too_many_deliveries", message), now_ms
+            )
         return InFlight(
             entry=entry,
             request=request,
@@ -63,20 +70,6 @@ class Admission:
             scores=np.full(len(request.candidates), np.nan, dtype=np.float32),
             remaining=len(request.candidates),
         )
-
-    def outcome(
-        self, entry: Entry, request: Request, status: Status, failure: Failure, now_ms: float
-    ) -> EntryOutcome:
-        """The outcome of a request that ends without a ranking; failed ones also go to the dead stream."""
-        result = self._result(request.id, entry, status, failure, now_ms, request.traceparent)
-        burial = self._burial(entry, failure) if status == "failed" else None
-        return EntryOutcome(entry, result, request.reply, burial)
-
-    def settled(self, entry: Entry, now_ms: float) -> EntryOutcome:
-        """The outcome of an entry whose request has a result already, as a cancelled one has."""
-        assert entry.request_id is not None
-        failure = Failure("cancelled", "the request was cancelled")
-        return EntryOutcome(entry, self._result(entry.request_id, entry, "cancelled", failure, now_ms))
 
     def _unscorable(self, request: Request) -> Failure | None:
         """Why this worker cannot score a well-formed request, if so."""
@@ -124,36 +117,6 @@ class Admission:
                 "tokens",
             )
         return None
-
-    def _unreadable(self, entry: Entry, failure: Failure, now_ms: float) -> EntryOutcome:
-        if entry.request_id is None:
-            return EntryOutcome(entry, None, burial=self._burial(entry, failure))
-        result = self._result(entry.request_id, entry, "invalid", failure, now_ms)
-        return EntryOutcome(entry, result, entry.reply)
-
-    def _burial(self, entry: Entry, failure: Failure) -> Burial:
-        return Burial(failure.code, failure.message, self._config.name, entry.key.lane, entry.deliveries)
-
-    def _result(
-        self,
-        request_id: str,
-        entry: Entry,
-        status: Status,
-        failure: Failure,
-        now_ms: float,
-        traceparent: str | None = None,
-    ) -> Result:
-        return Result(
-            id=request_id,
-            status=status,
-            release=self._served.release,
-            catalogue=self._served.catalogue.version,
-            worker=self._config.name,
-            completed_ms=now_ms,
-            failure=failure,
-            deliveries=entry.deliveries,
-            traceparent=traceparent,
-        )
 
 
 def too_late(request: Request, now_ms: float) -> Failure:

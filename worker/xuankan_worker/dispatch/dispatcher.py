@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from xuankan.errors import DeviceLost, EngineError
 from xuankan.logs import fields
 from xuankan.protocol.keys import LANES, Lane
-from xuankan.protocol.wire import Failure, Result, Status, Timings
+from xuankan.protocol.wire import Failure, Status
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.dispatch.admission import Admission, too_late
+from xuankan_worker.dispatch.outcomes import Outcomes
 from xuankan_worker.execution.pool import ContextPool, Run
 from xuankan_worker.execution.ranking import rank
 from xuankan_worker.execution.served_model import ServedModel
@@ -55,7 +56,8 @@ class Dispatcher:
         self._served = served
         self._server = server
         self._metrics = metrics
-        self._admission = Admission(config, served)
+        self._outcomes = Outcomes(config.name, served.release, served.catalogue.version)
+        self._admission = Admission(config, served, self._outcomes)
         max_rows = min(config.max_batch, info.max_batch)
         max_tokens = max((bucket * rows for bucket, rows in info.shapes), default=config.max_batch_tokens)
         self._scheduler = Scheduler(BatchLimits(info.buckets, max_rows, max_tokens, info.shapes))
@@ -97,7 +99,7 @@ class Dispatcher:
                 continue  # reached us twice, by reading and by claiming
             self.held[entry.key] = None
             if entry.key in settled:
-                self.committer.put(self._admission.settled(entry, now_ms))
+                self.committer.put(self._outcomes.settled(entry, now_ms))
                 continue
             found = self._admission.admit(entry, now_ms, now_s)
             if isinstance(found, EntryOutcome):
@@ -133,7 +135,7 @@ class Dispatcher:
         """Drop what waits of a request that got its result from elsewhere."""
         for job in [job for job in self._scheduler.jobs if job.request.id == request_id]:
             self._scheduler.drop(job)
-            self.committer.put(self._admission.settled(job.entry, self._server.now_ms()))
+            self.committer.put(self._outcomes.settled(job.entry, self._server.now_ms()))
         self.pump()
 
     def lose(self, keys: Iterable[EntryKey]) -> None:
@@ -194,34 +196,16 @@ class Dispatcher:
             self._give_up(job, "failed", Failure("engine_error", reason[:500]))
 
     def _finish(self, job: InFlight) -> None:
-        request, served = job.request, self._served
-        assert job.started_s is not None
-        ranking = rank(request, job.scores, served)
-        ready_s, ready_ms = time.monotonic(), self._server.now_ms()
-        result = Result(
-            id=request.id,
-            status="ok",
-            release=served.release,
-            catalogue=served.catalogue.version,
-            worker=self._config.name,
-            completed_ms=ready_ms,
-            ranking=ranking,
-            scored=len(job.scores),
-            deliveries=job.entry.deliveries,
-            timings=Timings(
-                queue_ms=job.queue_ms,
-                batch_ms=(job.started_s - job.read_s) * 1000,
-                engine_ms=(job.ended_s - job.started_s) * 1000,
-                rank_ms=(ready_s - job.ended_s) * 1000,
-            ),
-            warnings=request.warnings,
-            traceparent=request.traceparent,
-        )
-        self._metrics.ranked(job.entry, request, result)
-        self._end(EntryOutcome(job.entry, result, request.reply))
+        ranking = rank(job.request, job.scores, self._served)
+        rank_ms = (time.monotonic() - job.ended_s) * 1000
+        outcome = self._outcomes.ranked(job, ranking, self._server.now_ms(), rank_ms)
+        assert outcome.result is not None
+        self._metrics.ranked(job.entry, job.request, outcome.result)
+        self._end(outcome)
 
     def _give_up(self, job: InFlight, status: Status, failure: Failure) -> None:
-        self._end(self._admission.outcome(job.entry, job.request, status, failure, self._server.now_ms()))
+        now_ms = self._server.now_ms()
+        self._end(self._outcomes.without_ranking(job.entry, job.request, status, failure, now_ms))
 
     def _end(self, outcome: EntryOutcome) -> None:
         result, burial, key = outcome.result, outcome.burial, outcome.entry.key

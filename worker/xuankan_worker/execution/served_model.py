@@ -13,7 +13,7 @@ from xuankan.errors import ReleaseError
 from xuankan.protocol.template import SPECIAL_TOKENS, Template
 from xuankan_worker.engines import Engine, EngineKind, open_engine
 from xuankan_worker.execution.rows import Profiles
-from xuankan_worker.manifest import Manifest
+from xuankan_worker.manifest import Manifest, default_release, template_of
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,7 @@ def load_served_model(
         CatalogueError: the catalogue cannot be read.
         EngineError: the engine cannot be loaded here.
     """
-    if release is None:
-        from xuankan_worker.manifest import default_release
-
-        release = default_release()
+    release = release or default_release()
     manifest = Manifest.load(release)
     template = template_of(manifest, release)
     catalogue = Catalogue.default() if catalogue_file is None else Catalogue.load(catalogue_file)
@@ -91,20 +88,3 @@ def load_served_model(
         manifest.first_stage_weight,
         manifest.temperature,
     )
-
-
-def template_of(manifest: Manifest, directory: Path) -> Template:
-    """The template that a release was trained with: the package's, or one that lies in its directory.
-
-    Raises:
-        ReleaseError: it is neither.
-    """
-    template = Template.default()
-    if template.fingerprint != manifest.template and (directory / "tokenizer.json").exists():
-        template = Template.load(directory)
-    if template.fingerprint != manifest.template:
-        raise ReleaseError(
-            f"release {manifest.name} was trained with tokenizer and template {manifest.template!r}, which "
-            f"is neither the package's ({Template.default().fingerprint!r}) nor in {directory}"
-        )
-    return template

@@ -44,7 +44,7 @@ def _is_installed(module: str) -> bool:
 def _release(directory: Path, catalogue: Catalogue | None, found: list[Finding]) -> Manifest | None:
     """Check a release; None if it cannot be served."""
     from xuankan_worker.engines.tensorrt.plan import ENGINES, PLAN
-    from xuankan_worker.execution.served_model import template_of
+    from xuankan_worker.manifest import template_of
 
     absent: list[str] = []
     try:

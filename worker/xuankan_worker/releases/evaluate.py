@@ -22,8 +22,7 @@ from xuankan.catalogue.parquet import read_columns
 from xuankan.errors import InputError, ReleaseError
 from xuankan_worker.engines import EngineInfo, EngineKind, Slot, open_engine
 from xuankan_worker.execution.rows import Profiles, Segment
-from xuankan_worker.execution.served_model import template_of
-from xuankan_worker.manifest import Manifest, default_release
+from xuankan_worker.manifest import Manifest, default_release, template_of
 from xuankan_worker.releases.scores import Quality, fused, quality_of, ranks_of
 
 _COLUMNS = ("title", "abstract", "journal")

@@ -16,7 +16,6 @@ from xuankan.catalogue import Catalogue
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import SPECIAL_TOKENS, Template, default_directory
 from xuankan_worker.engines.base import TokenBatch
-from xuankan_worker.execution.served_model import template_of
 from xuankan_worker.manifest import (
     GPU_MODEL,
     MANIFEST,
@@ -25,6 +24,7 @@ from xuankan_worker.manifest import (
     Export,
     Manifest,
     file_sha256,
+    template_of,
 )
 from xuankan_worker.releases.checkpoint import Checkpoint, longest_row, read_config, unsupported
 from xuankan_worker.releases.dequantize import read_checkpoint

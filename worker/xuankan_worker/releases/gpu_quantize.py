@@ -20,8 +20,7 @@ import onnx
 
 from xuankan.catalogue import Catalogue
 from xuankan.errors import InputError, ReleaseError
-from xuankan_worker.execution.served_model import template_of
-from xuankan_worker.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256
+from xuankan_worker.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256, template_of
 from xuankan_worker.releases.calibrate import Observed, methods, score
 from xuankan_worker.releases.judge import Loss, Material, loss
 from xuankan_worker.releases.qdq import QuantizedPrecision, Ranges, float_twin, quantized, sites

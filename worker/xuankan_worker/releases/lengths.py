@@ -13,8 +13,7 @@ from xuankan.client.prepare import Preparer
 from xuankan.errors import CatalogueError, ManuscriptError
 from xuankan.manuscript import Manuscript
 from xuankan_worker.execution.rows import Profiles
-from xuankan_worker.execution.served_model import template_of
-from xuankan_worker.manifest import Manifest
+from xuankan_worker.manifest import Manifest, template_of
 
 _SAMPLE = 2000
 """Papers that are looked at; their lengths are spread like those of all."""

@@ -18,8 +18,7 @@ from xuankan_worker.bench.gpu.pairs import Pairs, encode_profiles
 from xuankan_worker.engines import TokenBatch
 from xuankan_worker.engines.tensorrt.shapes import MAX_BATCH
 from xuankan_worker.execution.rows import Profiles, Segment
-from xuankan_worker.execution.served_model import template_of
-from xuankan_worker.manifest import Manifest
+from xuankan_worker.manifest import Manifest, template_of
 
 Emit = Callable[[dict[str, Any]], None]
 

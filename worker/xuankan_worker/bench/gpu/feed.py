@@ -18,8 +18,7 @@ from xuankan import Producer
 from xuankan.protocol.keys import Lane
 from xuankan_worker.bench.gpu.figures import arrivals
 from xuankan_worker.bench.gpu.pairs import Pairs
-from xuankan_worker.execution.served_model import template_of
-from xuankan_worker.manifest import Manifest
+from xuankan_worker.manifest import Manifest, template_of
 
 
 class Feed:
