@@ -30,7 +30,7 @@ from xuankan.catalogue import Catalogue
 from xuankan.catalogue.papers import Papers, read_papers, splits
 
 NEIGHBOURS = 50
-_COLUMNS = ("top_1", "top_3", "top_5", "top_10", "recall_100", "mrr")
+_COLUMNS = ("top1", "top3", "top5", "top10", "recall", "mrr")
 
 
 def texts(papers: Papers) -> list[str]:
@@ -96,7 +96,8 @@ def main(papers: Path) -> None:
     for split, method, quality in rankings(papers, Catalogue.default()):
         figures = quality.as_dict()
         click.echo(
-            f"{split:10}{method:22}{quality.n:6}" + "".join(f"{figures[name]:11.3f}" for name in _COLUMNS)
+            f"{split:10}{method:22}{quality.papers:6}"
+            + "".join(f"{figures[name]:11.3f}" for name in _COLUMNS)
         )
 
 

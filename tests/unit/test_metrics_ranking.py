@@ -6,13 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xuankan_worker.releases.scores import (
-    FUSION_WEIGHTS,
-    fit_fusion_weight,
-    fused,
-    quality_of,
-    ranks_of,
-)
+from xuankan.candidates.quality import quality_of, ranks_of
+from xuankan_worker.releases.scores import FUSION_WEIGHTS, fit_fusion_weight, fused
 
 
 def test_rank_counts_the_better_candidates() -> None:

@@ -70,7 +70,7 @@ class Outcomes:
         return EntryOutcome(entry, self._failed(entry.request_id, entry, "cancelled", failure, now_ms))
 
     def unreadable(self, entry: Entry, failure: Failure, now_ms: float) -> EntryOutcome:
-        """The outcome of an entry that holds no request, for whoever waits for its id or for the dead stream."""
+        """The outcome of an entry that holds no request, for who waits for its id or for the dead stream."""
         if entry.request_id is None:
             return EntryOutcome(entry, None, burial=self._burial(entry, failure))
         result = self._failed(entry.request_id, entry, "invalid", failure, now_ms)

@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.candidates.first_stage import FirstStage
-from xuankan.catalogue.model import Catalogue
+from xuankan.candidates.quality import Quality, quality_of, ranks_of
 from xuankan.catalogue.papers import Progress
 from xuankan.catalogue.parquet import read_columns
 from xuankan.errors import InputError, ReleaseError
-from xuankan_worker.engines import EngineInfo, EngineKind, Slot, open_engine
+from xuankan.protocol.wire import Request
+from xuankan_worker.engines import EngineInfo, EngineKind, Slot
+from xuankan_worker.execution.ranking import rank
 from xuankan_worker.execution.rows import Profiles, Segment
-from xuankan_worker.manifest import Manifest, default_release, template_of
-from xuankan_worker.releases.scores import Quality, fused, quality_of, ranks_of
+from xuankan_worker.execution.served_model import load_served_model
+from xuankan_worker.manifest import Manifest, default_release
 
+_MAX_BATCH = 16
 _COLUMNS = ("title", "abstract", "journal")
 
 
@@ -117,8 +120,9 @@ def evaluate(
         EngineError: the engine cannot run or fails.
     """
     directory = release or default_release()
-    manifest, catalogue = Manifest.load(directory), Catalogue.default()
-    template = template_of(manifest, directory)
+    manifest = Manifest.load(directory)
+    served = load_served_model(engine_kind, directory, None, _MAX_BATCH)
+    template, catalogue = served.template, served.catalogue
     positions = {journal.title: place for place, journal in enumerate(catalogue)}
     positions |= {journal.id: place for place, journal in enumerate(catalogue)}
     known = [i for i, name in enumerate(papers.journal) if name in positions]
@@ -130,57 +134,72 @@ def evaluate(
         )
     truth = np.array([positions[papers.journal[i]] for i in known])
     count = min(candidates, len(catalogue))
-    chosen = np.empty((len(known), count), dtype=np.int64)
-    prior = np.empty((len(known), count), dtype=np.float32)
-    tokens: list[NDArray[np.int32]] = []
+    requests: list[Request] = []
     first_stage = FirstStage.default().for_catalogue(catalogue)
     for row, i in enumerate(known):
         scores = first_stage.scores(papers.title[i], papers.abstract[i])
-        chosen[row] = np.argsort(-scores, kind="stable")[:count]
-        prior[row] = scores[chosen[row]]
-        tokens.append(template.encode_manuscript(papers.title[i], papers.abstract[i]).ids)
+        chosen = np.argsort(-scores, kind="stable")[:count]
+        requests.append(
+            Request(
+                id=f"paper-{i}",
+                lane="bulk",
+                fingerprint=template.fingerprint,
+                catalogue=catalogue.version,
+                tokens=template.encode_manuscript(papers.title[i], papers.abstract[i]).ids,
+                candidates=chosen.astype(np.uint32),
+                first_stage=scores[chosen],
+                top_k=count,
+                enqueued_ms=0,
+            )
+        )
         if row % 100 == 0:
             progress("first stage", row / len(known))
-    profiles = Profiles.encode((journal.profile for journal in catalogue), template)
-    engine = open_engine(engine_kind, directory)
+    engine = served.engine
     try:
         info = engine.info
         slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for index in range(info.slots):
             slots.put(engine.open_slot(index))
         started = time.perf_counter()
-        model = _score_all(tokens, chosen, profiles, info, slots, progress)
+        model = _score_all(requests, served.profiles, info, slots, progress)
         elapsed = time.perf_counter() - started
         while not slots.empty():
             slots.get().close()
     finally:
         engine.close()
+    ids = [catalogue[place].id for place in truth]
+    fused = [
+        next((place.rank for place in rank(request, model[row], served) if place.journal == ids[row]), 0)
+        for row, request in enumerate(requests)
+    ]
+    prior = np.array([request.first_stage for request in requests])
+    listed = np.array([request.candidates for request in requests])
     return Evaluation(
         release=f"{manifest.name} ({manifest.fingerprint})",
         engine=info.name,
         device=info.device,
         first_stage_weight=manifest.first_stage_weight,
         candidates=count,
-        first_stage=quality_of(ranks_of(prior, chosen, truth)),
-        fused=quality_of(ranks_of(fused(model, prior, manifest.first_stage_weight), chosen, truth)),
+        first_stage=quality_of(ranks_of(prior, listed, truth)),
+        fused=quality_of(np.array(fused)),
         unknown_journals=len(papers.journal) - len(known),
         pairs_per_s=round(model.size / elapsed, 1),
     )
 
 
 def _score_all(
-    tokens: list[NDArray[np.int32]],
-    chosen: NDArray[np.int64],
+    requests: list[Request],
     profiles: Profiles,
     info: EngineInfo,
     slots: queue.SimpleQueue[Slot],
     progress: Progress,
 ) -> NDArray[np.float32]:
     """The engine's score of every candidate, float32 [N, C]; each slot works on a paper at a time."""
-    scores = np.empty(chosen.shape, dtype=np.float32)
+    scores = np.empty((len(requests), len(requests[0].candidates)), dtype=np.float32)
 
     def score(row: int) -> None:
-        lengths = profiles.row_lengths(len(tokens[row]), chosen[row])
+        tokens, chosen = requests[row].tokens, requests[row].candidates
+        lengths = profiles.row_lengths(len(tokens), chosen)
         longest_first = np.argsort(-lengths, kind="stable")
         slot, start = slots.get(), 0
         try:
@@ -192,15 +211,13 @@ def _score_all(
                     )
                 bucket = next(bucket for bucket in info.buckets if bucket >= longest)
                 part = longest_first[start : start + info.max_rows(bucket)]
-                scores[row, part] = slot.score(
-                    profiles.assemble(bucket, [Segment(tokens[row], chosen[row, part])])
-                )
+                scores[row, part] = slot.score(profiles.assemble(bucket, [Segment(tokens, chosen[part])]))
                 start += len(part)
         finally:
             slots.put(slot)
 
     with ThreadPoolExecutor(slots.qsize()) as pool:
-        work = [pool.submit(score, row) for row in range(len(tokens))]
+        work = [pool.submit(score, row) for row in range(len(requests))]
         try:
             for done, future in enumerate(as_completed(work), start=1):
                 future.result()

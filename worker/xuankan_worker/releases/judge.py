@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.candidates.first_stage import FirstStage
+from xuankan.candidates.quality import quality_of, ranks_of
 from xuankan.catalogue import Catalogue
 from xuankan.catalogue.papers import Progress
 from xuankan.catalogue.parquet import read_columns
@@ -20,7 +21,7 @@ from xuankan.errors import InputError
 from xuankan.protocol.template import Template
 from xuankan_worker.execution.rows import Profiles, Segment
 from xuankan_worker.releases.quantize import Pair
-from xuankan_worker.releases.scores import fused, kendall_tau, quality_of, ranks_of
+from xuankan_worker.releases.scores import fused, kendall_tau
 
 CANDIDATES = 20
 """Journals that are ranked for each paper that judges, the best of the first stage."""

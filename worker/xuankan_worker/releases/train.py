@@ -23,12 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from xuankan.candidates.quality import quality_of, ranks_of
 from xuankan.errors import ReleaseError
 from xuankan_worker.releases.batches import Step, Steps
 from xuankan_worker.releases.dataset import Lists, TrainingData
 from xuankan_worker.releases.packed import Batch, PackedCrossEncoder
 from xuankan_worker.releases.packing import Packer
-from xuankan_worker.releases.scores import fit_fusion_weight, fit_temperature, fused, quality_of, ranks_of
+from xuankan_worker.releases.scores import fit_fusion_weight, fit_temperature, fused
 
 Array = NDArray[np.float32]
 SAVE_EVERY_S = 60.0
