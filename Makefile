@@ -11,14 +11,16 @@ help: ## Show what can be made
 demo: $(VENV)/.demo ## Rank real manuscripts through an embedded Valkey and a CPU worker
 	@$(BIN)/xuankan demo
 
-test: lint ## Lint, check types and imports, run the tests
+test: lint ## Lint, run the tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev ## Lint Python, JavaScript and shell scripts, check types and imports
 	$(BIN)/ruff check producer worker tests deploy
 	$(BIN)/ruff format --check producer worker tests deploy
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
+	$(BIN)/oxlint --deny-warnings producer docs
+	grep -rlE '^#!/bin/sh' .ci deploy | xargs $(BIN)/shellcheck
 
 chaos: $(VENV)/.dev ## Break everything while requests run: SEED=1 REQUESTS=20000 SERVER=valkey|redis|cluster
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --requests $(or $(REQUESTS),20000) --server $(or $(SERVER),valkey)

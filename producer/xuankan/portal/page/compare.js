@@ -1,7 +1,7 @@
 // A few journals side by side.
 
 import { $, h, outside } from "./dom.js";
-import { access, bar, charge, languages, page } from "./results.js";
+import { access, bar, charge, languages, page } from "./journal.js";
 import { number, percent, t } from "./speech.js";
 
 const MOST = 4;

@@ -3,29 +3,10 @@
 import { compareBox } from "./compare.js";
 import { h, outside } from "./dom.js";
 import { save, toBibtex, toCsv, toJson } from "./export.js";
-import { languageName, number, percent, seconds, t, translate } from "./speech.js";
+import { access, bar, charge, languages, page } from "./journal.js";
+import { number, percent, seconds, t, translate } from "./speech.js";
 
 const STEP = 10;
-
-export const access = (journal) => t(journal.open_access ?? "access_unknown");
-
-/** What publishing openly costs, or null where nobody knows. */
-export function charge(journal) {
-  if (journal.open_access === "diamond" || journal.apc_usd === 0) return t("free");
-  return journal.apc_usd === null ? null : t("charge", { n: Math.round(journal.apc_usd) });
-}
-
-/** The journal's own page, else its record at the ISSN centre. */
-export const page = (journal) => journal.homepage ?? (journal.issns[0] ? `https://portal.issn.org/resource/ISSN/${encodeURIComponent(journal.issns[0])}` : null);
-
-export const languages = (journal) => journal.languages.map(languageName).join(", ");
-
-/** A bar as long as the journal's fit beside the best one's. */
-export function bar(score, best) {
-  const inner = h("span", {});
-  inner.style.width = `${Math.max(1, (100 * score) / (best || 1))}%`;
-  return h("span", { class: "bar", "aria-hidden": "true" }, inner);
-}
 
 export function showRanking(ranking, manuscript, shown = STEP) {
   const places = ranking.journals;
@@ -106,7 +87,7 @@ function card(place, best) {
         h("span", { class: `badge ${journal.open_access ?? "unknown"}` }, access(journal)),
         charge(journal) && journal.open_access !== "diamond" ? h("span", { class: "badge plain" }, charge(journal)) : null,
       ),
-      h("p", { class: "facts" }, facts.flatMap((fact, place) => [place ? " · " : "", h("span", {}, fact)])),
+      h("p", { class: "facts" }, facts.flatMap((fact, index) => [index ? " · " : "", h("span", {}, fact)])),
       journal.subjects.length ? h("p", { class: "subjects", lang: "en" }, journal.subjects.join(", ")) : null,
       h(
         "div",
