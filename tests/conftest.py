@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import tiny_bert
+from tests.support import leftovers, tiny_bert
 from tests.support.server import ValkeyProcess
 from tests.support.world import Queue
 from xuankan.protocol.template import Template
@@ -20,6 +21,24 @@ SLOW = [HealthCheck.too_slow]
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=SLOW)
 settings.register_profile("explore", deadline=None, suppress_health_check=SLOW, max_examples=2000)
 settings.load_profile("repeatable")
+
+
+def pytest_configure() -> None:
+    # A script's shell starts what runs in the background with SIGINT ignored, and every child inherits that:
+    # tests of Ctrl-C would wait for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    leftovers.adopt_orphans()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No process that the test started, and on the shared server no key without a lifetime."""
+    before = leftovers.children()
+    yield
+    leftovers.check_processes(before)
+    if "shared_server" in request.fixturenames:
+        leftovers.check_keys(request.getfixturevalue("shared_server").url)
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +60,8 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProce
     """A durable server of the test's own, not started yet, to kill and start again."""
     server = ValkeyProcess(tmp_path_factory.mktemp("valkey"), durable=True)
     yield server
+    if server.is_running:
+        leftovers.check_keys(server.url)
     server.kill()
 
 

@@ -16,10 +16,18 @@ from pathlib import Path
 
 import click
 import numpy as np
-from tests.support.simulation import Cost, Lengths, row_lengths, shuffled, simulate, unseen_papers
+from tests.support.simulation import (
+    Cost,
+    Lengths,
+    default_cost,
+    limits_of,
+    row_lengths,
+    shuffled,
+    simulate,
+    unseen_papers,
+)
 
 from xuankan_worker.engines.tensorrt.shapes import Shape, choose_buckets, default_shapes
-from xuankan_worker.scheduling.batcher import BatchLimits
 
 JOURNALS, MANUSCRIPT_TOKENS, PROFILE_TOKENS, LONGEST = 64, 384, 125, 512
 ROUNDS = 8
@@ -61,21 +69,6 @@ def sets_of_shapes(lengths: Sequence[Lengths], cost_file: Path | None) -> dict[s
 def _shape(name: str) -> Shape:
     bucket, _, rows = name.partition("x")
     return Shape(int(bucket), int(rows))
-
-
-def limits_of(shapes: tuple[Shape, ...]) -> BatchLimits:
-    """Limits under which every shape can be filled."""
-    return BatchLimits(
-        buckets=tuple(sorted({shape.bucket for shape in shapes})),
-        max_rows=max(shape.rows for shape in shapes),
-        max_tokens=max(shape.tokens for shape in shapes),
-        shapes=shapes,
-    )
-
-
-def default_cost(bucket: int, rows: int) -> float:
-    """Tokens, and what a batch costs beside them."""
-    return rows * bucket + 400
 
 
 @click.command()

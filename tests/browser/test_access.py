@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.acts import paper, rank, ranked, write
-from tests.browser.conftest import OpenPage, Site
-from tests.browser.test_files import BIBLIOGRAPHY, choose
+from tests.support.page import BIBLIOGRAPHY, choose, paper, rank, ranked, write
+from tests.support.site import OpenPage, Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -12,8 +12,8 @@ import pytest
 from bibtexparser.entrypoint import parse_string
 from playwright.async_api import Page, expect
 
-from tests.browser.acts import paper, rank, titles
-from tests.browser.conftest import OpenPage
+from tests.support.page import paper, rank, titles
+from tests.support.site import OpenPage
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -6,24 +6,14 @@ import base64
 from pathlib import Path
 
 import pytest
-from playwright.async_api import FilePayload, Page, expect
+from playwright.async_api import expect
 
-from tests.browser.acts import paper, ranked
-from tests.browser.conftest import OpenPage
+from tests.support.page import BIBLIOGRAPHY, choose, paper, ranked
+from tests.support.site import OpenPage
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 FILES = Path(__file__).parents[1] / "data" / "extract"
-BIBLIOGRAPHY = b"""
-@article{one, title = {On the {DNA} of reefs}, abstract = {Reefs recover.}, keywords = {reef, fish}}
-@article{two, title = {On plasma}}
-@article{three, author = {Nobody}}
-"""
-
-
-async def choose(page: Page, name: str, content: bytes) -> None:
-    file = FilePayload(name=name, mimeType="application/octet-stream", buffer=content)
-    await page.locator("#file").set_input_files(file)
 
 
 async def test_a_chosen_pdf_fills_the_form_and_can_be_ranked(open_page: OpenPage) -> None:

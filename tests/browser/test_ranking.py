@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.acts import paper, rank, ranked, titles, write
-from tests.browser.conftest import OpenPage, Site
 from tests.support.gateway import OJS, served
+from tests.support.page import paper, rank, ranked, titles, write
+from tests.support.site import OpenPage, Site
 from xuankan.embedded.servers import EmbeddedWorker
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")

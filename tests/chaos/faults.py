@@ -13,10 +13,10 @@ from redis.exceptions import RedisError
 
 from tests.chaos.fleet import START_S, Fleet, Member
 from tests.chaos.plan import Fault
-from tests.chaos.proxy import chosen
 from tests.chaos.servers import Servers
 from tests.chaos.watch import Recoveries
 from tests.chaos.world import KEYS, OPTIONS, manuscript, preparer
+from tests.support.proxy import chosen
 from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.wire import MAX_REQUEST_BYTES
 

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, cast
 from redis.asyncio import Connection, Redis
 from redis.exceptions import RedisError
 
-from tests.chaos.proxy import Proxy
 from tests.chaos.world import KEYS
+from tests.support.proxy import Proxy
 from xuankan.embedded.servers import EmbeddedServer, free_port
 from xuankan.transport.client import is_passing
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import gpu
+from tests.support.gpu import SHAPES, Say
 from xuankan_worker.engines.tensorrt.engine import TensorRTEngine, open_tensorrt
-from xuankan_worker.engines.tensorrt.shapes import Shape
-
-SHAPES = (Shape(64, 32), Shape(128, 4), Shape(128, 16), Shape(256, 8), Shape(512, 4))
-
-Say = Callable[[str], None]
 
 
 @pytest.fixture(scope="package", autouse=True)

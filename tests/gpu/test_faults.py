@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.gpu.conftest import SHAPES, Say
-from tests.support.gpu import TOLERANCE, batch_of, error_of, write_gpu_release
+from tests.support.gpu import SHAPES, TOLERANCE, Say, batch_of, error_of, write_gpu_release
 from xuankan.errors import EngineError, EngineUnavailable
 from xuankan_worker.engines import open_engine
 from xuankan_worker.engines.tensorrt.engine import TensorRTEngine, open_tensorrt

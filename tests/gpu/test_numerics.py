@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.gpu.conftest import SHAPES, Say
 from tests.support import tiny_bert
-from tests.support.gpu import TOLERANCE, batch_of, error_of
+from tests.support.gpu import SHAPES, TOLERANCE, Say, batch_of, error_of
 from xuankan_worker.engines import Slot, TokenBatch
 from xuankan_worker.engines.tensorrt.context import StreamContext
 from xuankan_worker.engines.tensorrt.engine import TensorRTEngine, open_tensorrt

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.chaos.proxy import Proxy
 from tests.support.engine import ScriptedEngine
 from tests.support.portal import assert_right, manuscript, producer
+from tests.support.proxy import Proxy
 from tests.support.world import KEYS, Queue, run_burst, running
 from xuankan import Filters, Manuscript, Options
 from xuankan.client.prepare import digest

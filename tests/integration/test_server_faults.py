@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import pytest
 
-from tests.chaos.proxy import Proxy
 from tests.support.engine import ScriptedEngine
 from tests.support.portal import assert_right, manuscript, producer
 from tests.support.programs import need
+from tests.support.proxy import Proxy
 from tests.support.topology import tell
 from tests.support.world import KEYS, eventually, running
 from xuankan import Producer, Ticket

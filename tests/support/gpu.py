@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from xuankan_worker.releases.build import build
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.encoder_graph import write_encoder_graph
 
+SHAPES = (Shape(64, 32), Shape(128, 4), Shape(128, 16), Shape(256, 8), Shape(512, 4))
+Say = Callable[[str], None]
 TOLERANCE = 0.008
 """Of a score computed in FP16; on a CPU the same graph is off by 0.0015, and scores spread by 0.2."""
 

@@ -37,6 +37,10 @@ class ValkeyProcess:
         self._guard: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
+    @property
+    def is_running(self) -> bool:
+        return self._guard is not None
+
     def start(self) -> None:
         with (self._directory / "valkey.log").open("ab") as log:
             self._guard = subprocess.Popen(

@@ -15,6 +15,7 @@ from xuankan.catalogue import Catalogue
 from xuankan.catalogue.parquet import read_columns
 from xuankan.protocol.keys import Lane
 from xuankan.protocol.template import Template, default_directory
+from xuankan_worker.engines.tensorrt.shapes import Shape
 from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits
 
 Cost = Callable[[int, int], float]
@@ -123,3 +124,18 @@ def simulate(
             return Outcome(batches, 1 - real / run, worked / (contexts * now), now)
         now, context = heapq.heappop(ends)
         queues[context].pop(0)
+
+
+def limits_of(shapes: tuple[Shape, ...]) -> BatchLimits:
+    """Limits under which every shape can be filled."""
+    return BatchLimits(
+        buckets=tuple(sorted({shape.bucket for shape in shapes})),
+        max_rows=max(shape.rows for shape in shapes),
+        max_tokens=max(shape.tokens for shape in shapes),
+        shapes=shapes,
+    )
+
+
+def default_cost(bucket: int, rows: int) -> float:
+    """Tokens, and what a batch costs beside them."""
+    return rows * bucket + 400

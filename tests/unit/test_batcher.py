@@ -1,42 +1,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xuankan.protocol.keys import Lane
-from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits
+from tests.support.scheduling import Ask, drain, queue, rows_of
+from xuankan_worker.scheduling.batcher import Batcher, BatchLimits
 
 LIMITS = BatchLimits(buckets=(64, 128, 192, 256), max_rows=16, max_tokens=2048, max_padding=0.1, bulk_every=4)
 LANES = st.sampled_from(["interactive", "bulk"])
 
 
-@dataclass(eq=False)
-class Ask:
-    lane: Lane
-    lengths: list[int]
-    number: int = 0
-
-
 ASKS = st.builds(Ask, LANES, st.lists(st.integers(1, 256), min_size=1, max_size=40))
-
-
-def queue(batcher: Batcher[Ask], ask: Ask) -> None:
-    batcher.add(ask, ask.lane, np.array(ask.lengths, dtype=np.int32))
-
-
-def drain(batcher: Batcher[Ask], idle: int = 1) -> list[Batch[Ask]]:
-    batches: list[Batch[Ask]] = []
-    while (batch := batcher.take(idle=idle)) is not None:
-        batches.append(batch)
-    return batches
-
-
-def rows_of(batch: Batch[Ask]) -> list[tuple[Ask, int]]:
-    return [(part.request, int(row)) for part in batch.slices for row in part.rows]
 
 
 def bucket_of(length: int) -> int:

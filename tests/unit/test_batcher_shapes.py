@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_batcher import Ask, drain, queue, rows_of
+from tests.support.scheduling import Ask, drain, queue, rows_of
 from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits
 
 BUCKETS = (64, 128, 192, 256)

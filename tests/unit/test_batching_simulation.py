@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.benchmarks.padding import default_cost, limits_of
-from tests.support.simulation import row_lengths, shuffled, simulate, unseen_papers
+from tests.support.simulation import default_cost, limits_of, row_lengths, shuffled, simulate, unseen_papers
 from xuankan_worker.engines.tensorrt.shapes import Shape, choose_buckets
 
 LENGTHS = row_lengths(unseen_papers(128), 64, 384, 125)

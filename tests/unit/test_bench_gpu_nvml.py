@@ -4,45 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from tests.support.nvml import answer, driver, fail
 from xuankan_worker.bench.gpu.nvml import GpuHandle, GpuMonitor, grown_bytes
-
-
-class NVMLError(Exception):
-    __module__ = "pynvml"
-
-
-def answer(value: Any) -> Callable[..., Any]:
-    def call(*_: object) -> Any:
-        return value
-
-    return call
-
-
-def driver(**changes: Any) -> SimpleNamespace:
-    """NVML of one GPU that is busy for 80 % and has one process."""
-
-    functions: dict[str, Any] = {
-        "NVMLError": NVMLError,
-        "nvmlInit": answer(None),
-        "nvmlDeviceGetHandleByIndex": answer("gpu 0"),
-        "nvmlDeviceGetName": answer(b"NVIDIA H200"),
-        "nvmlSystemGetDriverVersion": answer("580.95.05"),
-        "nvmlSystemGetCudaDriverVersion": answer(13000),
-        "nvmlDeviceGetMemoryInfo": answer(SimpleNamespace(total=1000, used=300)),
-        "nvmlDeviceGetUtilizationRates": answer(SimpleNamespace(gpu=80)),
-        "nvmlDeviceGetComputeRunningProcesses": answer([SimpleNamespace(pid=7, usedGpuMemory=250)]),
-    }
-    return SimpleNamespace(**(functions | changes))
-
-
-def fail(*_: object) -> None:
-    raise NVMLError("not supported")
 
 
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:

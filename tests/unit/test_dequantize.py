@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import tiny_bert
-from tests.unit.test_quantize import make_pairs, scores
+from tests.support.calibration import make_pairs, scores
 from xuankan_worker.manifest import MODEL
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.dequantize import read_checkpoint

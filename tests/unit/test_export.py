@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, processors
 
 from tests.support import families
+from tests.support.checkpoints import WORDS, mark_special, roberta_tokenizer, run, write_checkpoint
 from xuankan.catalogue import Catalogue
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import Template, default_directory
-from xuankan_worker.cli.export import export
 from xuankan_worker.engines import TokenBatch, open_engine
 from xuankan_worker.execution.rows import Profiles, Segment
 from xuankan_worker.execution.served_model import load_served_model
@@ -28,50 +27,11 @@ from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.encoder_graph import OPSET
 from xuankan_worker.releases.export import ExportSettings, export_release
 
-WORDS = (
-    "the", "of", "a", "model", "journal", "paper", "we", "study", "and", "for", "with", "in", "on", "data",
-    "learning", "physics",
-)  # fmt: skip
-
 
 @pytest.fixture(autouse=True)
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in an installation without the `train` extra; test_export_torch.py has the other."""
     monkeypatch.setattr(numerics, "find_spec", dict[str, Any]().get)
-
-
-def roberta_tokenizer() -> str:
-    """The JSON of a tokenizer that makes pairs as RoBERTa's does."""
-    vocabulary = {token: index for index, token in enumerate(("<s>", "<pad>", "</s>", "<unk>", *WORDS))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    _special(tokenizer, "<s>", "<pad>", "</s>", "<unk>")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
-    )
-    return tokenizer.to_str()
-
-
-def _special(tokenizer: Tokenizer, *tokens: str) -> None:
-    tokenizer.add_special_tokens(list(tokens))  # pyright: ignore[reportUnknownMemberType]
-
-
-def write_checkpoint(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, family: str = "bert", tokenizer: str | None = None
-) -> Path:
-    """A tiny checkpoint of a size that fits real pairs, with the package's tokenizer unless given."""
-    tokenizer = tokenizer or (default_directory() / "tokenizer.json").read_text()
-    monkeypatch.setattr(families, "VOCABULARY", Tokenizer.from_str(tokenizer).get_vocab_size())
-    monkeypatch.setattr(families, "POSITIONS", 128)
-    families.write_checkpoint(directory, family)
-    (directory / "tokenizer.json").write_text(tokenizer)
-    return directory
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(export, [str(argument) for argument in arguments])
 
 
 def test_a_checkpoint_becomes_a_release_that_is_served(
@@ -206,13 +166,13 @@ def test_separators_are_part_of_the_fingerprint(tmp_path: Path) -> None:
         Template.build(tokenizer, 60, 40, 3)
 
 
-def test_special_tokens_are_those_that_the_tokenizer_calls_special() -> None:
+def test_special_tokens_are_those_that_the_tokenizer_callsmark_special() -> None:
     """MPNet's vocabulary holds [CLS] and [SEP] too, from BERT, and never uses them."""
     names = ("<s>", "<pad>", "</s>", "<unk>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS)
     tokenizer = Tokenizer(
         models.WordLevel({name: index for index, name in enumerate(names)}, unk_token="[UNK]")
     )
-    _special(tokenizer, "<s>", "<pad>", "</s>", "[UNK]")
+    mark_special(tokenizer, "<s>", "<pad>", "</s>", "[UNK]")
     template = Template.build(tokenizer.to_str().encode(), 16, 16)
     assert (template.cls_id, template.pad_id, template.sep_id, template.unknown_id) == (0, 1, 2, 5)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support import families, tiny_bert
-from tests.unit.test_export import roberta_tokenizer, run, write_checkpoint
+from tests.support.checkpoints import roberta_tokenizer, run, write_checkpoint
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines import TokenBatch, open_engine
 from xuankan_worker.manifest import Manifest

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.unit.test_bench_gpu_nvml import NVMLError, answer, fail
-from tests.unit.test_bench_gpu_nvml import driver as base
+from tests.support.nvml import NVMLError, driver, fail
 from xuankan_worker.telemetry.batch_metrics import GpuMetrics
 from xuankan_worker.telemetry.gpu import GpuLoad, GpuWatch
-
-
-def driver(**changes: Any) -> SimpleNamespace:
-    functions: dict[str, Any] = {
-        "NVML_CLOCK_SM": 1,
-        "NVML_TEMPERATURE_GPU": 0,
-        "nvmlDeviceGetIndex": answer(0),
-        "nvmlDeviceGetPowerUsage": answer(700_000),
-        "nvmlDeviceGetClockInfo": answer(1500),
-        "nvmlDeviceGetTemperature": answer(61),
-    }
-    return base(**(functions | changes))
 
 
 def seen(watch: GpuWatch) -> GpuLoad | None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.support.engine import BUCKETS, ScriptedEngine
+from tests.support.scheduling import job
 from tests.support.world import request, served_model
-from tests.unit.test_scheduler import job
 from xuankan.errors import DeviceLost, EngineError
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
 from xuankan_worker.execution.pool import ContextPool, Run

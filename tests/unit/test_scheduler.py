@@ -4,23 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.support.world import admission, request
-from xuankan.protocol.wire import Request
-from xuankan_worker.in_flight import Entry, EntryKey, InFlight
+from tests.support.scheduling import job
+from tests.support.world import request
+from xuankan_worker.in_flight import InFlight
 from xuankan_worker.scheduling.batcher import Batch, BatchLimits
 from xuankan_worker.scheduling.scheduler import LaneLoad, Scheduler
 
-ADMISSION = admission()
-
-
 IDLE = LaneLoad(0, 0.0, 1)
-
-
-def job(asked: Request, deliveries: int = 1) -> InFlight:
-    entry = Entry(EntryKey(asked.lane, "1-0"), asked.id, asked.encode(), deliveries)
-    admitted = ADMISSION.admit(entry, 0.0, 0.0)
-    assert isinstance(admitted, InFlight)
-    return admitted
 
 
 def run(

@@ -7,7 +7,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
+
+BIBLIOGRAPHY = b"""
+@article{one, title = {On the {DNA} of reefs}, abstract = {Reefs recover.}, keywords = {reef, fish}}
+@article{two, title = {On plasma}}
+@article{three, author = {Nobody}}
+"""
 
 
 @cache
@@ -39,3 +45,9 @@ async def titles(page: Page) -> list[str]:
         "links => links.map(link => link.firstChild.textContent)"
     )
     return list(found)
+
+
+async def choose(page: Page, name: str, content: bytes) -> None:
+    """Choose a file in the form."""
+    file = FilePayload(name=name, mimeType="application/octet-stream", buffer=content)
+    await page.locator("#file").set_input_files(file)
