@@ -30,7 +30,7 @@ from xuankan_worker.engines.tensorrt.shapes import Shape
 from xuankan_worker.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256
 from xuankan_worker.releases import gpu_quantize, numerics
 from xuankan_worker.releases.build import build
-from xuankan_worker.releases.calibrate import Method, Observed, score
+from xuankan_worker.releases.calibrate import ObservedActivations, RangeMethod, score
 from xuankan_worker.releases.export import ExportSettings, export_release
 from xuankan_worker.releases.gpu_quantize import Candidate, quantize_release
 from xuankan_worker.releases.judge import Loss, Material
@@ -177,8 +177,8 @@ def test_the_command_prints_the_loss_before_it_refuses(
 def test_a_sensitive_layer_stays_in_fp16(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer's activation is clipped to a fiftieth; all others are as good as they get."""
 
-    class Clipping(Observed):
-        def ranges(self, method: Method) -> Ranges:
+    class Clipping(ObservedActivations):
+        def ranges(self, method: RangeMethod) -> Ranges:
             found = super().ranges(method)
             bad = {"layer.0.activation": found.largest["layer.0.activation"] / 50}
             return Ranges({**found.largest, **bad}, found.divisors)

@@ -16,7 +16,7 @@ from tests.support import tiny_bert
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines.runtime import open_session
 from xuankan_worker.engines.sequence import sequence_feed
-from xuankan_worker.releases.calibrate import Method, Observed, entropy, min_max, score
+from xuankan_worker.releases.calibrate import ObservedActivations, RangeMethod, entropy, min_max, score
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.encoder_graph import write_encoder_graph
 from xuankan_worker.releases.qdq import (
@@ -52,8 +52,8 @@ def pairs(count: int, seed: int = 0) -> list[Pair]:
 
 
 def observe(model: onnx.ModelProto, balance: float | None = None) -> Ranges:
-    method = Method("min-max", balance, min_max)
-    return Observed(model, sites(model), [balance], pairs(60)).ranges(method)
+    method = RangeMethod("min-max", balance, min_max)
+    return ObservedActivations(model, sites(model), [balance], pairs(60)).ranges(method)
 
 
 def nodes(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
@@ -239,7 +239,7 @@ def test_e4m3_ties_go_to_the_even_code() -> None:
 
 
 def test_entropy_is_a_method_of_calibration_too(gelu: onnx.ModelProto) -> None:
-    observed = Observed(gelu, sites(gelu), [None], pairs(60))
-    widest = observed.ranges(Method("min-max", None, min_max)).largest
-    clipped = observed.ranges(Method("entropy", None, entropy)).largest
+    observed = ObservedActivations(gelu, sites(gelu), [None], pairs(60))
+    widest = observed.ranges(RangeMethod("min-max", None, min_max)).largest
+    clipped = observed.ranges(RangeMethod("entropy", None, entropy)).largest
     assert all(0 < clipped[name] <= widest[name] for name in widest)

@@ -13,7 +13,7 @@ from tests.support.calibration import make_pairs, scores
 from xuankan.errors import ReleaseError
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.graph import write_graph
-from xuankan_worker.releases.int8 import Method
+from xuankan_worker.releases.int8 import Int8Method
 from xuankan_worker.releases.quantize import METHODS, quantize
 
 
@@ -49,7 +49,7 @@ def test_the_most_accurate_method_is_kept_and_recorded(tmp_path: Path) -> None:
 
 
 def test_clipping_hard_is_measurably_worse(tmp_path: Path) -> None:
-    harsh = Method("percentile 60", None, 60.0)
+    harsh = Int8Method("percentile 60", None, 60.0)
     errors = quantize(
         float_model(tmp_path, "gelu"), make_pairs(60, seed=1), [METHODS[0], harsh]
     ).record.score_error

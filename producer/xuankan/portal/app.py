@@ -66,7 +66,7 @@ def application(gateway: Gateway) -> Starlette:
         Route("/", _index),
         Mount("/page", StaticFiles(directory=_PAGE, check_dir=False)),
     ]
-    middleware = [Middleware(Traced), Middleware(_Observed, gateway=gateway)]
+    middleware = [Middleware(Traced), Middleware(_ObservedCalls, gateway=gateway)]
     if settings_origins := gateway.settings.cors_origins:
         middleware.append(
             Middleware(
@@ -165,7 +165,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     return await _problem(request, Problem("not_found", "no such path", headers=headers))
 
 
-class _Observed:
+class _ObservedCalls:
     """Counts, times and logs every call, and sets the headers that every answer has."""
 
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:

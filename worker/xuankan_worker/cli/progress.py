@@ -35,7 +35,7 @@ def bar(title: str) -> Generator[Bar]:
     """A progress bar on stderr; where that is no terminal, a line every ten seconds."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(console)
+        yield _PlainProgress(console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -60,7 +60,7 @@ class _Terminal:
         self._progress.console.print(text, highlight=False)
 
 
-class _Lines:
+class _PlainProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._started = time.monotonic()

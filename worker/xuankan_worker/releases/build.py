@@ -56,7 +56,7 @@ _MAKE: dict[Precision, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _PlanSource:
     """What a plan is built from: the release and its graph."""
 
     release: Manifest
@@ -133,7 +133,7 @@ def build(
     return folder, manifest
 
 
-def _source(release: Path, precision: Precision) -> _Source:
+def _source(release: Path, precision: Precision) -> _PlanSource:
     manifest = Manifest.load(release)
     name = model_file(precision)
     path, make = release / name, _MAKE[precision].format(shlex.quote(str(release)))
@@ -148,7 +148,7 @@ def _source(release: Path, precision: Precision) -> _Source:
             f"release {manifest.name}: {path} is damaged or was changed: its SHA-256 is {found}, the "
             f"manifest says {manifest.files[name]}; make it again: {make}"
         )
-    return _Source(manifest, path, found, _opset(path))
+    return _PlanSource(manifest, path, found, _opset(path))
 
 
 def _opset(path: Path) -> int:
@@ -193,7 +193,7 @@ def _dynamic(shapes: Sequence[Shape]) -> Dynamic:
 
 
 def _plan(
-    source: _Source,
+    source: _PlanSource,
     library: Library,
     gpu: GpuIdentity | None,
     shapes: Sequence[Shape],

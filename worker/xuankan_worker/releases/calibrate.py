@@ -97,7 +97,7 @@ def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     return float(np.sum(share * np.log(share / told)))
 
 
-class Method(NamedTuple):
+class RangeMethod(NamedTuple):
     """A way to choose ranges: what balances channels (see `qdq.divisors`; None: nothing), and what clips."""
 
     name: str
@@ -105,13 +105,13 @@ class Method(NamedTuple):
     clip: Callable[[Histogram], float]
 
 
-def methods(precision: QuantizedPrecision) -> tuple[Method, ...]:
+def methods(precision: QuantizedPrecision) -> tuple[RangeMethod, ...]:
     """What is tried. FP8 is a floating grid: entropy, which is about an even one, is nothing for it."""
-    plain = [Method("min-max", None, min_max), Method("percentile 99.99", None, percentile)]
+    plain = [RangeMethod("min-max", None, min_max), RangeMethod("percentile 99.99", None, percentile)]
     if precision == "fp8":
         return tuple(plain)
-    plain.append(Method("entropy", None, entropy))
-    balanced = [Method(f"balanced, {name}", _BALANCE, clip) for name, _, clip in plain]
+    plain.append(RangeMethod("entropy", None, entropy))
+    balanced = [RangeMethod(f"balanced, {name}", _BALANCE, clip) for name, _, clip in plain]
     return (*plain, *balanced)
 
 
@@ -149,7 +149,7 @@ def _session(model: onnx.ModelProto) -> Session:
     return open_session(model.SerializeToString(), cores(), as_written=True)
 
 
-class Observed:
+class ObservedActivations:
     """What activations hold, for every way to balance their channels."""
 
     def __init__(
@@ -190,7 +190,7 @@ class Observed:
                     by_name[name].add(values if divisor is None else values / divisor)
             told((index + 1) / len(work))
 
-    def ranges(self, method: Method) -> Ranges:
+    def ranges(self, method: RangeMethod) -> Ranges:
         """What the method makes of it."""
         histograms: Mapping[str, Histogram] = self._histograms[method.balance]
         return Ranges(

@@ -69,7 +69,7 @@ class Exported(NamedTuple):
     loss: str
 
 
-class _Source(NamedTuple):
+class _CheckpointSource(NamedTuple):
     """A checkpoint and what is known of it."""
 
     directory: Path
@@ -157,7 +157,7 @@ def export_release(
     return Exported(manifest, written.loss)
 
 
-def _write(source: _Source, example: TokenBatch) -> _Written:
+def _write(source: _CheckpointSource, example: TokenBatch) -> _Written:
     """The FP16 graph, checked to hold the template's pairs."""
     config, template = read_config(source.directory), source.template
     loss = ""
@@ -188,7 +188,7 @@ def _write(source: _Source, example: TokenBatch) -> _Written:
     return _Written(graph, replace(shape, max_length=template.max_length), writer, activation, loss)
 
 
-def _of_release(release: Path, scratch: Path, settings: ExportSettings) -> _Source:
+def _of_release(release: Path, scratch: Path, settings: ExportSettings) -> _CheckpointSource:
     manifest = Manifest.load(release)
     manifest.verify(release)
     if MODEL not in manifest.files:
@@ -199,7 +199,7 @@ def _of_release(release: Path, scratch: Path, settings: ExportSettings) -> _Sour
     template = template_of(manifest, release)
     directory = release if "tokenizer.json" in manifest.files else default_directory()
     tokenizer_json = (directory / "tokenizer.json").read_bytes()
-    return _Source(
+    return _CheckpointSource(
         scratch,
         settings.name or f"{manifest.name}-fp16",
         manifest.base_model,
@@ -212,7 +212,7 @@ def _of_release(release: Path, scratch: Path, settings: ExportSettings) -> _Sour
     )
 
 
-def _of_checkpoint(checkpoint: Path, settings: ExportSettings, catalogue: Catalogue) -> _Source:
+def _of_checkpoint(checkpoint: Path, settings: ExportSettings, catalogue: Catalogue) -> _CheckpointSource:
     try:
         tokenizer_json = (checkpoint / "tokenizer.json").read_bytes()
     except OSError as error:
@@ -231,7 +231,7 @@ def _of_checkpoint(checkpoint: Path, settings: ExportSettings, catalogue: Catalo
             f"{template.max_manuscript_tokens} and {template.max_profile_tokens} tokens its tokenizer makes "
             f"{template.fingerprint!r}: give those of its training"
         )
-    return _Source(
+    return _CheckpointSource(
         checkpoint,
         settings.name or checkpoint.resolve().name,
         training.get("base_model", checkpoint.resolve().name),

@@ -21,7 +21,7 @@ import onnx
 from xuankan.catalogue import Catalogue
 from xuankan.errors import InputError, ReleaseError
 from xuankan_worker.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256, template_of
-from xuankan_worker.releases.calibrate import Observed, methods, score
+from xuankan_worker.releases.calibrate import ObservedActivations, methods, score
 from xuankan_worker.releases.judge import Loss, Material, loss
 from xuankan_worker.releases.qdq import QuantizedPrecision, Ranges, float_twin, quantized, sites
 from xuankan_worker.releases.quantize import MIN_PAIRS, Pair
@@ -156,7 +156,7 @@ class _Search:
         calibration = [pair for index, pair in enumerate(pairs) if index % _HELD_OUT]
         self._held_out = pairs[::_HELD_OUT]
         self.samples = len(calibration)
-        self._observed = Observed(
+        self._observed = ObservedActivations(
             model,
             sites(model),
             list(dict.fromkeys(method.balance for method in self._methods)),

@@ -34,7 +34,7 @@ _STORE_FROM = 10_000  # elements; smaller constants stay float
 _SAMPLED_TOKENS = 16  # of each pair, for percentiles
 
 
-class Method(NamedTuple):
+class Int8Method(NamedTuple):
     """A way to choose activation ranges: the balance a (None: not balanced) and the percentile kept."""
 
     name: str
@@ -43,7 +43,7 @@ class Method(NamedTuple):
 
 
 @dataclass
-class Observed:
+class ObservedChannels:
     """What a tensor's channels held: extremes, float32 [K], and some values for percentiles."""
 
     low: NDArray[np.float32]
@@ -82,7 +82,9 @@ def is_token_dense(node: onnx.NodeProto) -> bool:
 class Rewriter:
     """Rewrites a float graph for one method."""
 
-    def __init__(self, model: onnx.ModelProto, observed: Mapping[str, Observed], method: Method) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, observed: Mapping[str, ObservedChannels], method: Int8Method
+    ) -> None:
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
         self._weights = {value.name: value for graph in graphs(model) for value in graph.initializer}

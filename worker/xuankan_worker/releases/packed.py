@@ -24,7 +24,7 @@ from xuankan.errors import ReleaseError
 from xuankan_worker.releases.packing import Packed
 
 
-class Batch:
+class PackedBatch:
     """A `Packed` on a device."""
 
     def __init__(self, packed: Packed, device: torch.device) -> None:
@@ -160,7 +160,7 @@ class PackedCrossEncoder(nn.Module):
         ]
         self.classifier = nn.Linear(config.hidden_size, journals)
 
-    def first_tokens(self, batch: Batch) -> Tensor:
+    def first_tokens(self, batch: PackedBatch) -> Tensor:
         """The encoder's output at `[CLS]` of each sequence, float32 [B, H].
 
         On a GPU the layers run in bfloat16; the weights, and so their gradients, are float32.

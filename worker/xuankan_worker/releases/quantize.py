@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines.runtime import open_session
 from xuankan_worker.manifest import Quantization
-from xuankan_worker.releases.int8 import Method, Observed, Rewriter, is_token_dense, nodes
+from xuankan_worker.releases.int8 import Int8Method, ObservedChannels, Rewriter, is_token_dense, nodes
 
 MIN_PAIRS = 50
 _HELD_OUT = 5  # every fifth pair measures and does not calibrate
@@ -31,12 +31,12 @@ class Pair(NamedTuple):
 
 
 METHODS = (
-    Method("min-max", None),
-    Method("percentile 99.99", None, 99.99),
-    Method("balanced 0.5, min-max", 0.5),
-    Method("balanced 0.6, min-max", 0.6),
-    Method("balanced 0.7, min-max", 0.7),
-    Method("balanced 0.8, min-max", 0.8),
+    Int8Method("min-max", None),
+    Int8Method("percentile 99.99", None, 99.99),
+    Int8Method("balanced 0.5, min-max", 0.5),
+    Int8Method("balanced 0.6, min-max", 0.6),
+    Int8Method("balanced 0.7, min-max", 0.7),
+    Int8Method("balanced 0.8, min-max", 0.8),
 )
 
 
@@ -50,7 +50,7 @@ class Quantized(NamedTuple):
 def quantize(
     model: onnx.ModelProto,
     pairs: Sequence[Pair],
-    methods: Sequence[Method] = METHODS,
+    methods: Sequence[Int8Method] = METHODS,
     progress: Callable[[str, float], None] = lambda _what, _part: None,
 ) -> Quantized:
     """Quantize a graph that `graph.write_graph` made; of the methods, the most accurate one is kept.
@@ -90,9 +90,9 @@ def quantize(
 
 def _observe(
     model: onnx.ModelProto, names: list[str], pairs: Sequence[Pair], progress: Callable[[str, float], None]
-) -> dict[str, Observed]:
+) -> dict[str, ObservedChannels]:
     tapped = _tapped(model, names)
-    observed: dict[str, Observed] = {}
+    observed: dict[str, ObservedChannels] = {}
     random = np.random.default_rng(0)
     for index, values in enumerate(_run(tapped, names, pairs)):
         if not index % 20:
@@ -100,7 +100,7 @@ def _observe(
         for name, tokens in zip(names, values, strict=True):
             tokens = tokens.reshape(-1, tokens.shape[-1])
             if name not in observed:
-                observed[name] = Observed(tokens.min(axis=0), tokens.max(axis=0), [])
+                observed[name] = ObservedChannels(tokens.min(axis=0), tokens.max(axis=0), [])
             observed[name].add(tokens, random)
     return observed
 

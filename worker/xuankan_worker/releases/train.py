@@ -27,7 +27,7 @@ from xuankan.candidates.quality import quality_of, ranks_of
 from xuankan.errors import ReleaseError
 from xuankan_worker.releases.batches import Step, Steps
 from xuankan_worker.releases.dataset import Lists, TrainingData
-from xuankan_worker.releases.packed import Batch, PackedCrossEncoder
+from xuankan_worker.releases.packed import PackedBatch, PackedCrossEncoder
 from xuankan_worker.releases.packing import Packer
 from xuankan_worker.releases.scores import fit_fusion_weight, fit_temperature, fused
 
@@ -237,7 +237,7 @@ def _losses(model: PackedCrossEncoder, step: Step, where: torch.device) -> tuple
     papers, listed = step.added.shape
     weight = torch.from_numpy(step.weight).to(where)
     added = torch.from_numpy(step.added).to(where)
-    first = model.first_tokens(Batch(step.packed, where))
+    first = model.first_tokens(PackedBatch(step.packed, where))
     logits = model.scores(first[: papers * listed]).view(papers, listed) + added
     own = torch.zeros(papers, dtype=torch.long, device=where)
     listwise = functional.cross_entropy(logits, own, reduction="none")
@@ -292,7 +292,7 @@ def score_lists(model: PackedCrossEncoder, lists: Lists, data: TrainingData, pas
         for start in range(0, len(lists), pass_papers):
             papers = np.arange(start, min(start + pass_papers, len(lists)))
             packed = packer.pack(np.repeat(papers, count), lists.candidates[papers].astype(np.int64).ravel())
-            first = model.first_tokens(Batch(packed, where))
+            first = model.first_tokens(PackedBatch(packed, where))
             scores[papers] = model.scores(first).cpu().numpy().reshape(len(papers), count)
     return scores
 

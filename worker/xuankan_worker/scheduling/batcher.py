@@ -114,7 +114,7 @@ class _Waiting(Generic[T]):
         self.bucket_rows = [0] * buckets  # still waiting, by bucket; all zero once dropped
 
 
-class _Run(Generic[T]):
+class _WaitingRows(Generic[T]):
     """Rows of one request in one bucket, longest first; `start` is the first that still waits."""
 
     __slots__ = ("lengths", "owner", "rows", "start")
@@ -135,7 +135,7 @@ class Batcher(Generic[T]):
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._counts = [limits.row_counts(bucket) for bucket in limits.buckets]
-        self._queues: dict[Lane, list[deque[_Run[T]]]] = {
+        self._queues: dict[Lane, list[deque[_WaitingRows[T]]]] = {
             lane: [deque() for _ in limits.buckets] for lane in LANES
         }
         self._waiting: dict[Lane, dict[int, _Waiting[T]]] = {lane: {} for lane in LANES}  # oldest first
@@ -162,7 +162,7 @@ class Batcher(Generic[T]):
             bucket = bisect_left(buckets, int(longest_first[start]))
             shorter = buckets[bucket - 1] if bucket else 0
             end = int(np.count_nonzero(longest_first > shorter))
-            self._queues[lane][bucket].append(_Run(owner, order[start:end], longest_first[start:end]))
+            self._queues[lane][bucket].append(_WaitingRows(owner, order[start:end], longest_first[start:end]))
             self._count(owner, bucket, end - start)
             start = end
 
@@ -247,7 +247,7 @@ class Batcher(Generic[T]):
                 found = min(found or (run.owner.sequence, bucket), (run.owner.sequence, bucket))
         return None if found is None else found[1]
 
-    def _head(self, lane: Lane, bucket: int) -> _Run[T] | None:
+    def _head(self, lane: Lane, bucket: int) -> _WaitingRows[T] | None:
         queue = self._queues[lane][bucket]
         while queue and not queue[0].owner.bucket_rows[bucket]:
             queue.popleft()  # of a dropped request

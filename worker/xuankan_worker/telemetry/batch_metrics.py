@@ -21,7 +21,7 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 
 
-class _Observed:
+class _Histogram:
     """A histogram."""
 
     def __init__(self, edges: Sequence[float]) -> None:
@@ -45,8 +45,8 @@ class BatchTally(Collector):
     """What was run since the start."""
 
     def __init__(self) -> None:
-        self._rows = _Observed(_ROWS)
-        self._seconds = _Observed(_SECONDS)
+        self._rows = _Histogram(_ROWS)
+        self._seconds = _Histogram(_SECONDS)
         self._real_tokens = 0
         self._engine_cpu_s = 0.0
         self._assembly_s = 0.0

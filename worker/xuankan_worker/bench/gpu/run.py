@@ -88,10 +88,10 @@ def bench_gpu(settings: BenchSettings, report: Callable[[str], None]) -> tuple[D
         CatalogueError: the table of papers cannot be read.
         InputError: it has too few papers.
     """
-    return _Run(settings, report).go()
+    return _BenchRun(settings, report).go()
 
 
-class _Run:
+class _BenchRun:
     def __init__(self, settings: BenchSettings, report: Callable[[str], None]) -> None:
         self._settings = settings
         self._report = report
