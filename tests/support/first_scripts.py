@@ -1,4 +1,8 @@
-"""The scripts of version 0.1.0, word for word: what a process that is not upgraded yet still calls."""
+"""Submit and commit in the first form that protocol version 1 had, word for word.
+
+Tickets had three words and no digest then, and nobody checked who owned an entry. A process that has not been
+upgraded, or a producer written from those scripts, still calls them, so they have to get on with today's.
+"""
 
 from __future__ import annotations
 

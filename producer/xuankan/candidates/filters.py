@@ -1,7 +1,7 @@
-"""Which journals a request scores: the first stage's best, after the author's filters, or those it names.
+"""Which journals a request scores: the first stage's best that pass the author's filters, or those it names.
 
-A filter asks for a fact, so a journal whose fact is unknown never passes it; how many fell out for that
-reason alone is told as a warning, so that nobody takes "unknown" for "no".
+A filter asks for a fact, so a journal for which that fact is unknown never passes. A warning says how many
+journals were left out for that reason alone, so that nobody mistakes "unknown" for "no".
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from xuankan.errors import FilterError, InputError
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a journal must be to be scored. None or empty: no condition. Several conditions must all hold.
+    """Conditions that a journal must meet to be scored. None or empty: no condition. All must hold.
 
     Attributes:
-        open_access: True: open journals only (gold or diamond); False: the others only (hybrid,
-        subscription). max_apc_usd: the list price of publishing openly is at most this many US dollars. A
-        subscription journal
-            of unknown price passes, since publishing there need cost nothing; a hybrid one of unknown price
-            does not.
-        languages: publishes in at least one of these (ISO 639-1 codes).
-        publishers: the publisher's name holds one of these texts; case and accents do not matter.
-        subjects: one of its subjects holds one of these texts.
+        open_access: True: open journals only (gold or diamond). False: the others only (hybrid,
+            subscription).
+        max_apc_usd: the list price of open-access publication is at most this many US dollars. A
+            subscription journal of unknown price passes, since publishing there need not cost anything; a
+            hybrid journal of unknown price does not.
+        languages: the journal publishes in at least one of these (ISO 639-1 codes).
+        publishers: the publisher's name contains one of these texts, ignoring case and accents.
+        subjects: one of the journal's subjects contains one of these texts, ignoring case and accents.
 
     Raises:
         FilterError: a value of the wrong type, negative, not finite, or an empty text.

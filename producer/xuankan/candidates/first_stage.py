@@ -35,14 +35,15 @@ class FirstStage:
     """Scores every journal of one catalogue for a manuscript. Immutable and thread-safe.
 
     Attributes:
-        catalogue_version: the catalogue whose journals `scores` are in the order of.
-        journals: their ids.
-        columns: each known term's number, 0 to V - 1, commonest first.
+        catalogue_version: version of the catalogue; `scores` are in the order of its journals.
+        journals: the ids of those journals, in the same order.
+        columns: each known term's number, 0 to V - 1, most common first.
         idf: float32 [V].
-        starts, posted, weights: the centroids by term: term t's weights are `weights[starts[t]:starts[t +
-        1]]`
-            (float32, times the scale) for the journals `posted[...]`; int64 [V + 1], int64 [N], float32 [N].
-        embedding: float32 [D, R], R ≤ 128: rows of E for the D commonest terms, other terms having none.
+        starts: int64 [V + 1]. With `posted` and `weights`, the centroids as an inverted index: the postings
+            of term t are those from `starts[t]` up to `starts[t + 1]`.
+        posted: int64 [N], the journal of each posting.
+        weights: float32 [N], the weight of each posting, times the scale.
+        embedding: float32 [D, R], R ≤ 128: rows of E for the D most common terms; the others have none.
         output: float32 [J, R], the w_j.
         bias: float32 [J], the b_j.
         prior: float32 [J], the p_j.

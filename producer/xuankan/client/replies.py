@@ -1,7 +1,7 @@
-"""The one reader of a producer: hands results to whoever waits for them.
+"""A producer's only reader of replies: it hands each result to whoever waits for it.
 
-Replies are hints. One that is lost (a cut connection, a full list, a crash between two commands) costs time,
-not a result: everyone who waits also looks now and then (`client.Producer`).
+Replies are hints. Losing one (a cut connection, a full list, a crash between two commands) costs time, never a
+result, because everyone who waits also looks at the server every few seconds (`requests.Requests`).
 """
 
 from __future__ import annotations

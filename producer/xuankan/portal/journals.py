@@ -1,4 +1,7 @@
-"""What does not need the queue: the catalogue, what filters can ask for, and what this portal is."""
+"""Calls that rank nothing: the catalogue, its facets, the text of a file, and the state of the service.
+
+Only `GET /v1/service` asks the queue, and it answers without it too.
+"""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class Timings:
         queue_ms: from the server's receipt of the request to the worker's reading it.
         batch_ms: from there to the start of its first batch.
         engine_ms: from there to the end of its last batch.
-        rank_ms: from there to the encoded ranking. The commit follows: `Outcome` in the client adds it.
+        rank_ms: from there to the encoded ranking. The commit comes after it: `RankingTimings` adds it.
     """
 
     queue_ms: float = 0.0

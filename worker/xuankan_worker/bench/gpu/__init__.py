@@ -1,6 +1,6 @@
-"""`xuankan bench gpu`: our worker on a GPU beside what a user would run instead.
+"""`xuankan bench gpu`: the worker on a GPU, next to what a user would run instead.
 
-Each system is measured in a process of its own: `crossencoder`, `plain`, `raw` and `served` are the systems,
-`peak` and `reference` what they are compared with. `models` makes what they run and `plan` starts them one
-after the other; `goals` and `report` say what came of it.
+Each system is measured in a process of its own (`child`). `crossencoder`, `plain`, `raw` and `served` are the
+systems; `peak` and `reference` are what they are compared with. `models` makes what they run, `run` starts
+them one after another, and `goals` and `report` present the results.
 """
