@@ -1,7 +1,7 @@
 """A producer's only reader of replies: it hands each result to whoever waits for it.
 
-Replies are hints. Losing one (a cut connection, a full list, a crash between two commands) costs time, never a
-result, because everyone who waits also looks at the server every few seconds (`requests.Requests`).
+Replies are hints. Losing one (a cut connection, a full list, a crash between two commands) costs time, never
+a result, because everyone who waits also looks at the server every few seconds (`requests.Requests`).
 """
 
 from __future__ import annotations
