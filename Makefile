@@ -12,7 +12,8 @@ demo: $(VENV)/.demo ## Rank real manuscripts through an embedded Valkey and a CP
 	@$(BIN)/xuankan demo
 
 test: lint ## Lint, run the tests
-	$(BIN)/python -m pytest
+	# Half of the time is waiting. A file stays in one process, so that what it shares is made once.
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev ## Lint Python, JavaScript and shell scripts, check types and imports
 	$(BIN)/ruff check producer worker tests deploy

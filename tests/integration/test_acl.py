@@ -45,7 +45,7 @@ def xuankan(server: Secured, user: str, *arguments: str) -> str:
     """The command line, as a user; the password travels in the environment."""
     done = subprocess.run(
         [sys.executable, "-m", "xuankan.cli.main", *arguments, "--namespace", KEYS.namespace],
-        env=os.environ | {"XUANKAN_REDIS": server.url(user)},
+        env=os.environ | {"XUANKAN_REDIS": server.url(user), "COLUMNS": "160"},
         capture_output=True,
         text=True,
         check=False,

@@ -173,6 +173,7 @@ async def test_garbage_in_the_place_of_a_result_is_an_error_and_no_hang(
 ) -> None:
     async with producer(server_url) as portal:
         await queue.command("HSET", KEYS.result("odd"), "body", b"\xc1garbage", "committed_ms", "1.0")
+        await queue.command("EXPIRE", KEYS.result("odd"), 60)
         with pytest.raises(Exception, match="message") as caught:
             await portal.result("odd")
         assert not isinstance(caught.value, RequestError)

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 from tests.support import families, tiny_bert
 from xuankan.errors import ReleaseError
 from xuankan_worker.engines import TokenBatch
-from xuankan_worker.engines.runtime import open_session
+from xuankan_worker.engines.runtime import Session, open_session
 from xuankan_worker.engines.sequence import sequence_feed
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.encoder_graph import OPSET, computed_activation, write_encoder_graph
@@ -84,21 +84,23 @@ def test_activations(tmp_path: Path, activation: str) -> None:
     seed=st.integers(0, 1000),
 )
 def test_it_agrees_with_the_cpus_graph(
-    tiny_graphs: tuple[onnx.ModelProto, onnx.ModelProto], lengths: list[int], padding: int, seed: int
+    tiny_sessions: tuple[Session, Session], lengths: list[int], padding: int, seed: int
 ) -> None:
     """Whatever the lengths, and with rows padded by random tokens to more than the longest needs."""
-    cpu, gpu = tiny_graphs
+    cpu, gpu = tiny_sessions
     tokens = min(max(lengths) + padding, tiny_bert.POSITIONS)
     batch = tiny_bert.random_batch(len(lengths), seed, tokens, lengths)
     feed = {"input_ids": batch.input_ids, "lengths": batch.lengths, "first_lengths": batch.first_lengths}
-    wanted = open_session(cpu.SerializeToString()).run(["scores"], feed)[0]
-    np.testing.assert_allclose(run(gpu, batch), wanted, atol=HALF)
+    wanted = cpu.run(["scores"], feed)[0]
+    np.testing.assert_allclose(gpu.run(["scores"], sequence_feed(batch))[0], wanted, atol=HALF)
 
 
 @pytest.fixture(scope="module")
-def tiny_graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+def tiny_sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Session]:
     checkpoint = Checkpoint.load(tiny_bert.write_checkpoint(tmp_path_factory.mktemp("tiny")))
-    return write_graph(checkpoint), write_encoder_graph(checkpoint)
+    graphs = (write_graph(checkpoint), write_encoder_graph(checkpoint))
+    cpu, gpu = (open_session(graph.SerializeToString()) for graph in graphs)
+    return cpu, gpu
 
 
 def test_lengths_up_to_a_multiple_of_16_run_beyond_the_positions(tmp_path: Path) -> None:
