@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.portal import manuscript, worker_process
-from tests.support.server import free_port
+from tests.support.server import ValkeyProcess, free_port
 from tests.support.world import KEYS, catalogue
 
 _ABSTRACT = "We study the flow of a fluid past a cylinder and show that it is stable for small numbers."
@@ -38,12 +38,12 @@ def catalogue_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def asked(server_url: str, catalogue_file: Path) -> Iterator[tuple[str, ...]]:
+@pytest.fixture(scope="module")
+def asked(shared_server: ValkeyProcess, catalogue_file: Path) -> Iterator[tuple[str, ...]]:
     """`recommend` with the options for a server on which a worker runs."""
-    with worker_process(server_url):
+    with worker_process(shared_server.url):
         yield (
-            *("recommend", "--redis", server_url, "--namespace", KEYS.namespace),
+            *("recommend", "--redis", shared_server.url, "--namespace", KEYS.namespace),
             *("--catalogue", str(catalogue_file)),
         )
 

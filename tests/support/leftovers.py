@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,16 +31,16 @@ _PATIENCE_S = 20
 """For what was killed to be gone, on a machine that is busy with other things."""
 
 
-def keys_without_lifetime(client: Any) -> list[str]:
-    """Keys of a server that would stay for good, and have no reason to."""
-    names = sorted(key.decode() for key in client.execute_command("EVAL", _WITHOUT_LIFETIME, 0))
+def keys_without_lifetime(command: Callable[..., Any]) -> list[str]:
+    """Keys of the server of `command` that would stay for good, and have no reason to."""
+    names = sorted(key.decode() for key in command("EVAL", _WITHOUT_LIFETIME, 0))
     return [name for name in names if not any(re.fullmatch(pattern, name) for pattern in PERMANENT)]
 
 
 def check_keys(url: str) -> None:
     """Fail if a server holds keys that would stay for good; forget them, so that only one test fails."""
     with contextlib.closing(cast(Any, Redis).from_url(url, protocol=2, driver_info=None)) as client:
-        if left := keys_without_lifetime(client):
+        if left := keys_without_lifetime(client.execute_command):
             client.execute_command("FLUSHALL")
     assert not left, f"keys without a lifetime: {left}"
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
+from tests.support.leftovers import keys_without_lifetime
 from tests.support.world import KEYS
 from xuankan.embedded.servers import EmbeddedServer
 
@@ -79,4 +80,7 @@ def secured_server(
         binary=binary,
         options=("--include", str(DEPLOY / "xuankan.conf"), "--aclfile", str(acl), *options),
     ) as server:
-        yield Secured(server)
+        secured = Secured(server)
+        yield secured
+        left = keys_without_lifetime(lambda *command: secured.command("admin", *command))
+        assert not left, f"keys without a lifetime: {left}"
