@@ -183,7 +183,7 @@ def test_a_sensitive_layer_stays_in_fp16(release: Path, monkeypatch: pytest.Monk
             bad = {"layer.0.activation": found.largest["layer.0.activation"] / 50}
             return Ranges({**found.largest, **bad}, found.divisors)
 
-    monkeypatch.setattr(gpu_quantize, "Observed", Clipping)
+    monkeypatch.setattr(gpu_quantize, "ObservedActivations", Clipping)
     monkeypatch.setattr(gpu_quantize, "ACCEPTED_ERROR", 0.2)
     found = quantize_release(release, PAPERS, 60, "int8", judging=2)
     assert found.record.kept == ["layer.0.output"]

@@ -141,7 +141,7 @@ def test_build_makes_a_catalogue_and_a_first_stage_that_fit_each_other(
     built = Catalogue.load(tmp_path / "out" / "catalogue.json.gz")
     first_stage = FirstStage.load(tmp_path / "out" / "first_stage.npz")
     assert told["version"] == built.version == first_stage.catalogue_version
-    assert told["first_stage"]["test"]["top_5"] >= 0.6
+    assert told["first_stage"]["test"]["top5"] >= 0.6
     letters = built[built.index("physical-review-letters")]
     assert letters.subjects == ("quantum physics",)
     assert letters.profile.startswith("Physical Review Letters. quantum physics. Terms: ")

@@ -1,6 +1,6 @@
 """Makes the INT8 or FP8 graph of a release for GPUs, and measures what it costs before it is accepted.
 
-1. Pairs of real papers run through the FP16 graph: `calibrate.Observed`.
+1. Pairs of real papers run through the FP16 graph: `calibrate.ObservedActivations`.
 2. Each method quantizes every layer; the scores of pairs kept apart say which method is best.
 3. If its error is above `ACCEPTED_ERROR`, each layer is quantized alone: the most sensitive ones return to
    FP16, one after the other, until it is not. Once half of them are back, which leaves little to gain, the
