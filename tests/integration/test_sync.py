@@ -117,7 +117,7 @@ def test_a_server_that_comes_later_is_found_by_a_later_call(own_server: ValkeyPr
     started_s = time.monotonic()
     with pytest.raises(ServerUnavailable, match="Is the server running"):
         portal.submit(manuscript())
-    assert time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s < 15  # half of the default
     own_server.start()
     assert portal.submit(manuscript()).new
     portal.close()
