@@ -106,7 +106,7 @@ def batches() -> Iterator[Row]:
         [
             over_time(
                 "Busy",
-                "Share of the last moment in which some kernel ran.",
+                "Share of the last sampling period in which a kernel was running.",
                 [("xuankan_gpu_busy_ratio", "{{instance}} GPU {{gpu}}")],
                 "percentunit",
                 most=1,

@@ -12,7 +12,7 @@ class TooLarge(ValueError):
     """More bytes than are read."""
 
     def __init__(self, max_bytes: int) -> None:
-        super().__init__(f"more than {max_bytes / 2**20:g} MiB, which is the most that is read")
+        super().__init__(f"more than {max_bytes / 2**20:g} MiB, the most that is read")
 
 
 def read_bounded(file: BinaryIO, max_bytes: int) -> bytes:
@@ -38,9 +38,9 @@ def gunzip_bounded(data: bytes, max_bytes: int) -> bytes:
     try:
         content = inflate.decompress(data, max_bytes + 1)
     except zlib.error as error:
-        raise ValueError(f"no gzip data: {error}") from None
+        raise ValueError(f"not gzip data: {error}") from None
     if len(content) > max_bytes:
         raise TooLarge(max_bytes)
     if not inflate.eof or inflate.unused_data:
-        raise ValueError("no gzip data, or only a part of it")
+        raise ValueError("not gzip data, or only part of it")
     return content

@@ -173,7 +173,7 @@ class DeadLetters:
                 if _fields(fields).get(ENTRY_ID_FIELD) == name.encode():
                     return _letter(found, fields)
             last = f"({page[-1][0].decode()}"
-        raise DeadLetterUnknown(f"{name}: no dead letter has this id or is of this request")
+        raise DeadLetterUnknown(f"{name}: no dead letter has this id or belongs to this request")
 
     def request(self, letter: DeadLetter) -> Request:
         """What was asked.

@@ -5,17 +5,17 @@ XuankanError
 │   ├── ManuscriptError            a title, abstract or keyword that cannot be ranked
 │   ├── FilterError                a filter that makes no sense or leaves no journal
 │   ├── UnknownJournal             a journal that the catalogue does not hold
-│   └── RequestConflict            a request id that stands for something else
+│   └── RequestConflict            a request id already used for something else
 ├── ProtocolError                  bytes that are not a message of this protocol
 │   ├── UnsupportedVersion         a message of another protocol version
-│   └── SealError                  one that the keys here do not open, or that had to be sealed
+│   └── SealError                  one that the keys here cannot open, or that should have been sealed
 ├── RequestError                   a request that was accepted and ended without a ranking
 │   ├── RequestInvalid             the worker refused it (`code` says why)
 │   │   └── RequestIncompatible    its tokenizer, template or catalogue is not the worker's
 │   ├── RequestExpired             its deadline passed first
 │   ├── RequestCancelled           it was cancelled
 │   └── RequestFailed              the worker could not score it
-├── QueueFull                      the queue takes no more for now; nothing was enqueued
+├── QueueFull                      the queue is full for now; nothing was enqueued
 ├── WaitTimeout (TimeoutError)     no result yet: the request is still queued or running
 ├── ResultUnknown (LookupError)    no such request, or its result's lifetime is over
 ├── DeadLetterUnknown (LookupError)  no such entry on the dead stream
@@ -24,14 +24,14 @@ XuankanError
 ├── ReleaseError                   a model release that cannot be read or does not fit
 └── EngineError                    an engine that failed
     ├── EngineUnavailable          an engine that cannot run here (library, file or device missing)
-    └── DeviceLost                 a device on which nothing runs any more until the process is started anew
+    └── DeviceLost                 a device on which nothing runs until the process is restarted
 """
 
 from __future__ import annotations
 
 
 class XuankanError(Exception):
-    """The root: catch this to catch everything that Xuankan raises on purpose."""
+    """The base class: catch it to catch everything that Xuankan raises on purpose."""
 
 
 class InputError(XuankanError, ValueError):
@@ -110,7 +110,7 @@ class RequestFailed(RequestError):
 
 
 class QueueFull(XuankanError):
-    """The queue takes no more for now; nothing was enqueued. The message says the way out.
+    """The queue is full for now; nothing was enqueued. The message suggests what to do.
 
     Attributes:
         lane: the lane that is full.
@@ -159,4 +159,4 @@ class EngineUnavailable(EngineError):
 
 
 class DeviceLost(EngineError):
-    """A device that failed for good: nothing runs on it any more until the process is started anew."""
+    """A device that failed for good: nothing runs on it until the process is restarted."""

@@ -70,13 +70,15 @@ class Manuscript:
             field = max(texts, key=lambda text: len(text[1]))[0]
             raise ManuscriptError(
                 field,
-                f"the manuscript has {length:,} characters, at most {MAX_CHARACTERS:,} are read: "
+                f"the manuscript has {length:,} characters, but at most {MAX_CHARACTERS:,} are read: "
                 "send the title and the abstract, not the whole text",
             )
         for field, text in texts:
             _check_characters(field, text)
         if not (_LETTERS.search(self.title) or _LETTERS.search(self.abstract)):
-            raise ManuscriptError("title", "there is no word in title or abstract: give at least one of them")
+            raise ManuscriptError(
+                "title", "there are no words in the title or abstract: give at least one of them"
+            )
 
     @classmethod
     def from_mapping(cls, fields: Mapping[str, Any]) -> Manuscript:
@@ -89,7 +91,9 @@ class Manuscript:
         """
         if fields.get("title") is None and fields.get("abstract") is None:
             known = ", ".join(sorted(map(str, fields))[:10]) or "none"
-            raise ManuscriptError("title", f"neither title nor abstract is given; the fields are: {known}")
+            raise ManuscriptError(
+                "title", f"neither title nor abstract is given; the known fields are: {known}"
+            )
         return cls(
             title=cast(str, "" if fields.get("title") is None else fields["title"]),
             abstract=cast(str, "" if fields.get("abstract") is None else fields["abstract"]),
@@ -121,20 +125,22 @@ def readability(manuscript: Manuscript) -> tuple[str, ...]:
         field = "abstract" if len(manuscript.abstract) > len(manuscript.title) else "title"
         raise ManuscriptError(
             field,
-            f"only {latin} of {letters} letters are Latin ones, and the model reads English: "
+            f"only {latin} of {letters} letters are Latin, and the model reads English: "
             "give the title and the abstract in English, as most journals print them",
         )
     if latin < 0.8 * letters:
         warnings.append(
-            f"{letters - latin} of {letters} letters are not Latin ones, and the model reads English alone"
+            f"{letters - latin} of {letters} letters are not Latin, and the model reads only English"
         )
     words = _WORDS.findall(text.lower())
     if len(words) >= 30 and sum(word in _ENGLISH for word in words) < 0.05 * len(words):
-        warnings.append("this does not look like English, which is what the model reads: rank a translation")
+        warnings.append(
+            "this does not look like English, the only language that the model reads: rank a translation"
+        )
     if not _LETTERS.search(manuscript.abstract):
-        warnings.append("there is no abstract: a ranking by the title alone is much less reliable")
+        warnings.append("there is no abstract: a ranking based on the title alone is much less reliable")
     elif not _LETTERS.search(manuscript.title):
-        warnings.append("there is no title: a ranking by the abstract alone is less reliable")
+        warnings.append("there is no title: a ranking based on the abstract alone is less reliable")
     return tuple(warnings)
 
 
@@ -159,7 +165,8 @@ def _as_tuple(keywords: Iterable[str]) -> tuple[str, ...]:
 def _check_characters(field: str, text: str) -> None:
     if bad := _SURROGATE.search(text):
         raise ManuscriptError(
-            field, f"half a character (a lone surrogate) at position {bad.start()}: it was decoded wrongly"
+            field,
+            f"half a character (a lone surrogate) at position {bad.start()}: the text was decoded wrongly",
         )
     control = _CONTROL.findall(text)
     if "\0" in control or len(control) > 8 + _MAX_CONTROL_SHARE * len(text):

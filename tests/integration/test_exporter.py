@@ -86,7 +86,7 @@ async def test_a_server_that_goes_away_shows_and_comes_back(own_server: ValkeyPr
             == set()
         )
         status, _, text = await fetch(exporter.port, "/readyz")
-        assert (status, text) == (503, "the Redis/Valkey server is away\n")
+        assert (status, text) == (503, "the Redis/Valkey server cannot be reached\n")
         own_server.start()
         await eventually(lambda: shows(exporter, queue_up=1))
 

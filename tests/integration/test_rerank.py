@@ -188,7 +188,7 @@ async def test_bad_rows_go_aside_with_the_reason_and_can_be_repaired(
             (6, 6, "manuscript"),
             (7, 7, "engine_error"),
         ]
-        assert "no JSON" in bad[0]["reason"]
+        assert "not JSON" in bad[0]["reason"]
         assert bad[0]["text"] == "{broken\n"
         assert "Latin" in bad[1]["reason"]
         assert (bad[1]["id"], bad[1]["title"]) == ("zh", "关于图论的研究与应用")
@@ -235,7 +235,7 @@ async def test_stopped_it_says_how_far_it_came_and_goes_on(
         process.send_signal(signal.SIGTERM)
         code, said = await ended(process)
         assert code == 130
-        assert "stopped after 0 of 100 rows; the same command goes on from there" in said
+        assert "stopped after 0 of 100 rows; run the same command to resume from there" in said
         engine.gate.set()
         code, said = await rerank.run(backlog, "--out", out)
         assert code == 0, said

@@ -135,7 +135,7 @@ async def test_a_server_that_refuses(
             first.cancel()  # it may have looked at the server already, and so have been refused
             await asyncio.gather(first, return_exceptions=True)
         elif waits:
-            await eventually(lambda: "is away, trying again" in caplog.text)
+            await eventually(lambda: "cannot be reached, retrying" in caplog.text)
         await go(server)
         if waits is False:
             await eventually(lambda: worker.not_ready() is None)
@@ -147,7 +147,7 @@ async def test_a_server_that_refuses(
     assert "secret" not in caplog.text
     assert caplog.messages.count("server unavailable; waiting for it") == (waits is not None)
     assert caplog.messages.count("server available again") == (waits is not None)
-    said = caplog.text.count("is away, trying again")
+    said = caplog.text.count("cannot be reached, retrying")
     assert said == caplog.text.count("is back")
     # One that is refused may have lost the connection on which it waits for replies before it heard that.
     assert said <= 1 if waits is False else said == (waits is True)

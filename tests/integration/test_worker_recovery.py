@@ -190,7 +190,7 @@ async def test_a_lost_device_ends_the_worker_and_another_finishes(
 
     with pytest.raises(DeviceLost, match="scripted loss"):
         await serve_until_lost()
-    assert "the device is lost; its requests are left to others" in caplog.messages
+    assert "the device is lost; other workers will take over its requests" in caplog.messages
     assert await queue.left() == 4
     for one in asked:
         assert await queue.find(one.id) is None

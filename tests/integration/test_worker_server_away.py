@@ -34,7 +34,7 @@ async def test_the_server_need_not_be_there_at_the_start(
     caplog.set_level(logging.WARNING)
     async with running(own_server.url, ScriptedEngine()) as worker:
         await eventually(lambda: "server unavailable; waiting for it" in caplog.messages)
-        assert worker.not_ready() == "the Redis/Valkey server is away"
+        assert worker.not_ready() == "the Redis/Valkey server cannot be reached"
         own_server.start()
         async with producer(own_server) as queue:
             asked = request()

@@ -148,7 +148,7 @@ def test_a_bad_line_of_json_is_one_bad_row(tmp_path: Path) -> None:
     content = good + b"{broken\n\n" + long + b"[1]\n" + b'{"title": "\xff"}\n' + b"[" * 5000 + b"\n" + good
     found = reasons(tmp_path / "x.jsonl", content)
     assert [(row, line) for row, line, _ in found] == [(2, 2), (3, 4), (4, 5), (5, 6), (6, 7)]
-    wanted = ("no JSON", "more than 1,600,000 bytes", "list, not an object", "iconv", "no JSON")
+    wanted = ("not JSON", "more than 1,600,000 bytes", "list, not an object", "iconv", "not JSON")
     for (_, _, reason), part in zip(found, wanted, strict=True):
         assert part in reason
 

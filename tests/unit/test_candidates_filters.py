@@ -77,7 +77,7 @@ def test_what_passes_meets_every_condition_for_certain(catalogue: Catalogue, fil
         picked = select(scores(catalogue), catalogue, 100, filters)
     except FilterError as error:
         assert True not in verdicts
-        assert f"of {verdicts.count(None)} it is not known" in str(error)  # noqa: PT017
+        assert f"for {verdicts.count(None)} the catalogue does not know" in str(error)  # noqa: PT017
         return
     assert sorted(picked.indices) == [i for i, verdict in enumerate(verdicts) if verdict is True]
     assert bool(picked.warnings) == (None in verdicts)
@@ -149,7 +149,7 @@ def test_what_cannot_be_picked_is_told() -> None:
         select(scores(catalogue), catalogue, 5, named=["physical-review-bb"])
     with pytest.raises(FilterError, match="Loosen a filter, or import the missing metadata"):
         select(scores(catalogue), catalogue, 5, Filters(publishers=("No Such Press",)))
-    with pytest.raises(InputError, match="candidates: 0 journals"):
+    with pytest.raises(InputError, match="candidates: must be at least 1, not 0"):
         select(scores(catalogue), catalogue, 0)
     with pytest.raises(InputError, match="candidates: the list of named journals is empty"):
         select(scores(catalogue), catalogue, 5, named=[])

@@ -88,7 +88,7 @@ def test_import_alone_and_check_of_what_is_wrong(tmp_path: Path) -> None:
     assert "1 rows, 0 journals updated, 1 added, 0 not in the catalogue" in output
     result = run("check", "--catalogue", tmp_path / "c.json.gz")
     assert result.exit_code == 1
-    assert "tea: profile: nothing but the title; give a scope or subjects" in result.output
+    assert "tea: profile: only the title is known; give a scope or subjects" in result.output
 
 
 def test_import_refuses_contradictions_and_unwritable_files(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_doaj_brings_access_price_and_languages(tmp_path: Path) -> None:
         0.0,
     )
     assert knee.subjects == ("orthopedic surgery", "internal medicine")
-    assert found.doubts == {"language 'Klingon' has no code that we know": 1}
+    assert found.doubts == {"language 'Klingon' has no known code": 1}
 
 
 def test_a_price_in_another_currency_is_not_converted(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_ones_own_jsonl_on_no_base_is_a_whole_catalogue(tmp_path: Path) -> None:
         ('title\n"Tea\n', r"line 2: "),
         ("title\n", r"holds no journal"),
         ("", r"has no header line"),
-        ("name,year\nTea,1\n", r"is no table of journals: its header \(name, year"),
+        ("name,year\nTea,1\n", r"is not a table of journals: its header \(name, year"),
         ("title\nTea\nTEA\n", r"line 3: the id 'tea' of 'TEA' is taken"),
         ("title\nRice\nRICE\n", r"line 3: 'RICE' is the journal of .*line 2 again"),
         ("title,issns\nTea,2434-561X\nTe,2434-561X\n", r"line 3: the ISSN 2434-561X is already that of"),
@@ -144,7 +144,7 @@ def test_what_is_wrong_in_ones_own_csv_is_named(tmp_path: Path, text: str, messa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{\n", r"line 1 is no JSON"),
+        ("{\n", r"line 1 is not JSON"),
         ('{"title": "Tea"}\n[1]\n', r"line 2 is not a JSON object: '\[1\]'"),
         ('{"title": 5}\n', r"line 1: title is 5"),
         ('{"title": "Tea", "scope": 5}\n', r"line 1: scope is 5"),

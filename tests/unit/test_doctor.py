@@ -224,7 +224,7 @@ def test_a_catalogue_of_ones_own_is_looked_through(tmp_path: Path) -> None:
     assert ours.catalogue is not None
     well, wrong = [one for one in found if one.name == "catalogue"]
     assert well.state == "ok"
-    assert "1 are judged by their profiles alone" in the(found, "first stage").fact
+    assert "1 are ranked by their profiles alone" in the(found, "first stage").fact
     assert wrong.state == "warning"
     assert "1234-5678" in wrong.fact
     (tmp_path / "broken.json.gz").write_bytes(b"nothing")

@@ -38,7 +38,7 @@ def test_a_library_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -
     old.__dict__["__version__"] = "10.3.0"
     monkeypatch.setitem(sys.modules, "tensorrt", old)
     monkeypatch.setattr(seam, "_load", seam._load.__wrapped__)  # pyright: ignore[reportPrivateUsage]
-    with pytest.raises(EngineUnavailable, match=r"tensorrt is 10\.3\.0, at least 10\.13 is wanted"):
+    with pytest.raises(EngineUnavailable, match=r"tensorrt is 10\.3\.0, but must be 10\.13 or later"):
         load_library("tensorrt")
 
 

@@ -94,7 +94,7 @@ def test_a_release_without_engines_says_how_to_build_one(tiny: Path) -> None:
         ({"flavour": "tensorrt"}, "one was built with tensorrt, and tensorrt_rtx is what runs here"),
         ({"version": "1.4.0.76"}, f"with tensorrt_rtx 1.4.0.76, and {LIBRARY.version} is installed"),
         ({"compute_capability": "8.6,8.9"}, "one is for compute capability 8.6,8.9"),
-        ({"model_sha256": "f" * 64}, "(SHA-256 ffffffffffffffff…), which is another file now"),
+        ({"model_sha256": "f" * 64}, "(SHA-256 ffffffffffffffff…), which has changed since"),
         ({"model": "model.int8.onnx"}, "another model.int8.onnx (SHA-256"),
         ({"template": "f" * 16}, "one was built for template ffffffffffffffff"),
     ],

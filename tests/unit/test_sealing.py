@@ -103,7 +103,7 @@ def test_keys_come_from_the_environment_or_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"XUANKAN_KEYS": "sêcret-passphrase"}, "key 1 is no base64; 32 random bytes in base64 are wanted"),
+        ({"XUANKAN_KEYS": "sêcret-passphrase"}, "key 1 is not base64; a key is 32 random bytes in base64"),
         ({"XUANKAN_KEYS": text(ONE) + " c2VjcmV0"}, "key 2 has 6 bytes; 32 random bytes"),
         ({"XUANKAN_KEYS": f"{text(ONE)} {text(ONE)}"}, "key 2 is there twice"),
         ({"XUANKAN_KEYS": " ".join(text(os.urandom(32)) for _ in range(17))}, "more than 16 keys"),

@@ -167,7 +167,7 @@ def test_hostile_msgpack_is_refused(data: bytes) -> None:
 
 
 def test_a_request_that_is_too_large_is_refused_unread() -> None:
-    with pytest.raises(ProtocolError, match="bytes; at most 262144 are read"):
+    with pytest.raises(ProtocolError, match="bytes, but at most 262144 are read"):
         Request.decode(b"\x00" * (MAX_REQUEST_BYTES + 1))
 
 

@@ -57,7 +57,7 @@ class WorkerConfig:
             raise InputError("name", f"{self.name!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'")
         for option in ("max_batch", "max_batch_tokens", "max_candidates", "prefetch_rows", "max_deliveries"):
             if (value := getattr(self, option)) is not None and value < 1:
-                raise InputError(option, f"{value}; at least 1 is wanted")
+                raise InputError(option, f"must be at least 1, not {value}")
         for option in ("lease_s", "block_s"):
             if not getattr(self, option) > 0:
-                raise InputError(option, f"{getattr(self, option)}; more than 0 seconds are wanted")
+                raise InputError(option, f"must be greater than 0 seconds, not {getattr(self, option)}")

@@ -159,18 +159,18 @@ class Manifest:
         try:
             document = json.loads(path.read_bytes())
         except FileNotFoundError as error:
-            raise ReleaseError(f"{directory} is no model release: it has no {MANIFEST}") from error
+            raise ReleaseError(f"{directory} is not a model release: it has no {MANIFEST}") from error
         except (OSError, ValueError) as error:
             raise ReleaseError(f"{path} cannot be read: {error}") from error
         if not isinstance(document, dict):
-            raise ReleaseError(f"{path} is no JSON object")
+            raise ReleaseError(f"{path} is not a JSON object")
         content = cast("dict[str, Any]", document)
         if (found := content.pop("format", None)) != _FORMAT:
             raise ReleaseError(f"{path}: format is {found!r}; this build reads {_FORMAT!r}")
         if missing := [name for name in cls._required if name not in content]:
             raise ReleaseError(f"{path}: {missing[0]} is missing")
         if unknown := sorted(content.keys() - {part.name for part in fields(cls)}):
-            raise ReleaseError(f"{path}: {unknown[0]} is no field of a manifest")
+            raise ReleaseError(f"{path}: {unknown[0]} is not a field of a manifest")
         try:
             content["architecture"] = Architecture(**content["architecture"])
             if content.get("quantization") is not None:

@@ -153,7 +153,7 @@ class ShardStatus:
     dead: int
 
     def to_json(self) -> str:
-        """For programs."""
+        """Print JSON, for programs."""
         return json.dumps(asdict(self), indent=2)
 
 
@@ -161,7 +161,7 @@ async def read_status(server: Server, keys: Keys) -> ShardStatus:
     """Look at a shard.
 
     Raises:
-        redis.exceptions.RedisError: the server cannot be asked.
+        redis.exceptions.RedisError: the server does not answer.
     """
     names = sorted(name.decode() for name in cast(set[bytes], await server.command("SMEMBERS", keys.workers)))
     bodies = [await server.command("GET", keys.worker(name)) for name in names]

@@ -144,7 +144,7 @@ class Worker:
         """Why no traffic should be counted on, None if all is well."""
         if self._state != "running":
             return self._state
-        return None if self._server.up else "the Redis/Valkey server is away"
+        return None if self._server.up else "the Redis/Valkey server cannot be reached"
 
     def status(self) -> WorkerStatus:
         """What this worker says of itself."""

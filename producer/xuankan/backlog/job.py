@@ -130,7 +130,7 @@ class Job:
     def _unwritten(self, error: OSError) -> InputError:
         why = error.strerror or error
         return InputError(
-            "out", f"{self._out} cannot be written: {why}; mend that, and the same command goes on"
+            "out", f"{self._out} cannot be written: {why}; fix that, then run the same command to resume"
         )
 
     def _open(self, restart: bool) -> None:
@@ -140,7 +140,9 @@ class Job:
         if known is not None and known["state"] != "running" and not self._part.exists():
             self._take(known)
             if not self._out.exists():
-                raise InputError("out", f"{self._out} is gone, and was done: --restart makes it anew")
+                raise InputError(
+                    "out", f"{self._out} was complete and is gone: give --restart to make it again"
+                )
             self._save("done")
             return
         for path in (self._part, self.bad_path):
@@ -148,7 +150,7 @@ class Job:
         try:
             fcntl.flock(self._files[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError("out", f"another process writes {self._part}") from None
+            raise InputError("out", f"another process is writing {self._part}") from None
         known = None if restart else self._load()  # again, now that nobody else changes it
         if known is None:
             self.name, self.progress, self.state = _new_name(), JobProgress(), "running"
@@ -166,8 +168,8 @@ class Job:
             )
             raise InputError(
                 "out",
-                f"{self._state_path} is of another job: {key} was {was}, and is {now}. "
-                "Name another file, or give --restart to begin anew",
+                f"{self._state_path} belongs to another job: {key} was {was} and is now {now}. "
+                "Name another file, or give --restart to start over",
             )
         self.name, self.state = known["job"], known["state"]
         self.progress, self._sizes = JobProgress(**known["progress"]), list(known["bytes"])
@@ -175,7 +177,7 @@ class Job:
     def _cut(self) -> None:
         for file, path, size in zip(self._files, (self._part, self.bad_path), self._sizes, strict=True):
             if file.seek(0, os.SEEK_END) < size:
-                raise InputError("out", f"{path} is shorter than it was: --restart begins anew")
+                raise InputError("out", f"{path} is shorter than it was: give --restart to start over")
             file.truncate(size)
             file.seek(size)
 
@@ -190,7 +192,9 @@ class Job:
             not isinstance(known, dict)
             or not {"job", "state", "plan", "progress", "bytes"} <= cast(Any, known).keys()
         ):
-            raise InputError("out", f"{self._state_path} is no job's: remove it, or give --restart")
+            raise InputError(
+                "out", f"{self._state_path} is not the state of a job: remove it, or give --restart"
+            )
         return cast("Mapping[str, Any]", known)
 
     def _save(self, state: Literal["running", "finishing", "done"]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final, TextIO, cast
 from xuankan.backlog.rows import MAX_RECORD_BYTES, Columns, Record
 from xuankan.errors import InputError
 
-_NOT_UTF8: Final = "no UTF-8 text (byte {}): convert the file, as in `iconv -f GB18030 -t UTF-8`"
+_NOT_UTF8: Final = "not UTF-8 text (byte {}): convert the file, as in `iconv -f GB18030 -t UTF-8`"
 _SURROGATES: Final = tuple(map(chr, range(0xDC80, 0xDD00)))
 
 
@@ -122,7 +122,7 @@ def _json_record(number: int, line: bytes) -> Record:
     except UnicodeDecodeError as error:
         return Record.bad(number, _NOT_UTF8.format(error.start), line)
     except (ValueError, RecursionError) as error:
-        return Record.bad(number, f"no JSON: {error}", line)
+        return Record.bad(number, f"not JSON: {error}", line)
     if not isinstance(value, dict):
         return Record.bad(number, f"{type(value).__name__}, not an object with title and abstract", line)
     return Record(number, cast("dict[str, Any]", value))

@@ -142,7 +142,7 @@ def check_apart(paths: Sequence[Path], out: Path) -> None:
     made = out.resolve()
     for path in paths:
         if path.is_dir() and made.is_relative_to(path.resolve()):
-            raise InputError("out", f"{out} is in the backlog's directory {path}: write it elsewhere")
+            raise InputError("out", f"{out} is inside the backlog directory {path}: choose another place")
         if made == path.resolve():
             raise InputError("out", f"{out} is the backlog itself: name another file")
 

@@ -45,24 +45,24 @@ class Filters:
         # Values often come straight from a form or from JSON, so their types are not taken on trust.
         open_access, max_apc_usd = cast("Any", self.open_access), cast("Any", self.max_apc_usd)
         if open_access is not None and not isinstance(open_access, bool):
-            raise FilterError("open_access", f"{open_access!r} is neither true, false nor left out")
+            raise FilterError("open_access", f"must be true, false or left out, not {open_access!r}")
         if max_apc_usd is not None:
             if isinstance(max_apc_usd, bool) or not isinstance(max_apc_usd, int | float):
-                raise FilterError("max_apc_usd", f"{max_apc_usd!r} is not a number of US dollars")
+                raise FilterError("max_apc_usd", f"must be a number of US dollars, not {max_apc_usd!r}")
             if not 0 <= max_apc_usd < float("inf"):
-                raise FilterError("max_apc_usd", f"{max_apc_usd!r} is not 0 or more US dollars")
+                raise FilterError("max_apc_usd", f"must be 0 US dollars or more, not {max_apc_usd!r}")
         for name in ("languages", "publishers", "subjects"):
             values: Any = getattr(self, name)
             if isinstance(values, str) or not isinstance(values, Sequence):
-                raise FilterError(name, f"{values!r} is not a list of texts")
+                raise FilterError(name, f"must be a list of texts, not {values!r}")
             for value in cast("Sequence[Any]", values):
                 if not isinstance(value, str) or not fold(value):
-                    raise FilterError(name, f"{value!r} is not a text with a letter or digit in it")
+                    raise FilterError(name, f"must hold texts with a letter or digit, not {value!r}")
             object.__setattr__(self, name, tuple(cast("Sequence[str]", values)))
         for language in self.languages:
             if len(language) != 2 or not language.isascii() or not language.isalpha():
                 raise FilterError(
-                    "languages", f"{language!r} is not a two-letter ISO 639-1 code, such as 'en'"
+                    "languages", f"must hold two-letter ISO 639-1 codes such as 'en', not {language!r}"
                 )
 
     def __bool__(self) -> bool:
@@ -142,7 +142,7 @@ def select(
         InputError: `n` is below 1, `named` is empty, or the scores are of another catalogue.
     """
     if n < 1:
-        raise InputError("candidates", f"{n} journals cannot be ranked; ask for at least 1")
+        raise InputError("candidates", f"must be at least 1, not {n}")
     if named is not None and not named:
         raise InputError(
             "candidates", "the list of named journals is empty; leave it out to have them picked"
@@ -175,7 +175,7 @@ def _filtered(
         asked = ", ".join(f.name for f in fields(filters) if getattr(filters, f.name) not in (None, ()))
         raise FilterError(
             "filters",
-            f"none of {len(pool)} journals passes ({asked}); of {unknown} it is not known whether they do. "
+            f"none of {len(pool)} journals passes ({asked}); for {unknown} the catalogue does not know. "
             "Loosen a filter, or import the missing metadata (xuankan catalogue import)",
         )
     if not unknown:

@@ -80,11 +80,11 @@ def check(
                 )
         if not journal.profile.strip():
             findings.append(
-                CatalogueFinding(journal.id, "profile", "empty: the model has nothing to judge it by")
+                CatalogueFinding(journal.id, "profile", "empty: the model has nothing to rank it by")
             )
         elif fold(journal.profile) == fold(journal.title):
             findings.append(
-                CatalogueFinding(journal.id, "profile", "nothing but the title; give a scope or subjects")
+                CatalogueFinding(journal.id, "profile", "only the title is known; give a scope or subjects")
             )
         if journal.open_access == "diamond" and journal.apc_usd:
             message = f"{journal.apc_usd:g}, though open_access is diamond (authors pay nothing)"

@@ -77,11 +77,11 @@ def read_table(path: Path) -> Table:
             table = Table("own", [_own(_split_cells(row), f"{path}, line {n}") for n, row in rows])
         else:
             raise CatalogueError(
-                f"{path} is no table of journals: its header ({', '.join(header[:6])} …) is neither DOAJ's "
+                f"{path} is not a table of journals: its header ({', '.join(header[:6])} …) is neither DOAJ's "
                 "nor SCImago's and has no column 'title'"
             )
     if not table.rows:
-        raise CatalogueError(f"{path} holds no journal")
+        raise CatalogueError(f"{path} has no journals")
     return table
 
 
@@ -140,7 +140,7 @@ def _own(row: Mapping[str, Any], where: str) -> ImportedRow:
 def _issn(value: str, where: str) -> str:
     issn = normalise_issn(value)
     if issn is None or not is_valid_issn(value):
-        why = "has not the form 1234-567X" if issn is None else "has a wrong check digit"
+        why = "does not have the form 1234-567X" if issn is None else "has a wrong check digit"
         raise CatalogueError(f"{where}: issns holds {value!r}, which {why}")
     return issn
 
@@ -149,7 +149,7 @@ def _language(value: str, where: str) -> str:
     if code := language_code(value):
         return code
     raise CatalogueError(
-        f"{where}: languages holds {value!r}, neither an ISO 639-1 code nor a language we know"
+        f"{where}: languages holds {value!r}, neither an ISO 639-1 code nor a known language"
     )
 
 
@@ -177,7 +177,7 @@ def _doaj(row: Mapping[str, str], where: str, table: Table) -> ImportedRow:
         if code := language_code(name):
             languages.append(code)
         elif name.strip():
-            table.doubt(f"language {name.strip()!r} has no code that we know")
+            table.doubt(f"language {name.strip()!r} has no known code")
     charges = cell("APC").casefold()
     if charges not in ("yes", "no", ""):
         raise CatalogueError(f"{where}: APC is {row['APC']!r}, neither Yes nor No")

@@ -88,7 +88,7 @@ def merge(journals: Sequence[Journal], table: Table) -> Merged:
         elif table.kind == "own":
             raise CatalogueError(f"{row.where}: {row.title!r} is the journal of {first.where} again")
         else:
-            table.doubt(f"{row.title!r} is in the table twice; the first row counted")
+            table.doubt(f"{row.title!r} is in the table twice; the first row was used")
     issns: dict[str, ImportedRow] = {}
     for row in new:
         journal = _new(row)

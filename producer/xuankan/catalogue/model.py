@@ -141,7 +141,7 @@ class Catalogue:
         by_id: dict[str, int] = {}
         for position, journal in enumerate(self.journals):
             if (first := by_id.setdefault(journal.id, position)) != position:
-                raise CatalogueError(f"journals {first} and {position} have one id, {journal.id!r}")
+                raise CatalogueError(f"journals {first} and {position} have the same id, {journal.id!r}")
         content = json.dumps([_canonical(j) for j in self.journals], sort_keys=True, ensure_ascii=False)
         object.__setattr__(self, "version", hashlib.sha256(content.encode()).hexdigest()[:16])
         object.__setattr__(self, "_by_id", by_id)
@@ -221,7 +221,7 @@ class Catalogue:
             not isinstance(document, dict)
             or (found := cast("dict[str, Any]", document).get("format")) != FORMAT
         ):
-            raise CatalogueError(f"{path} is no catalogue of format {FORMAT}")
+            raise CatalogueError(f"{path} is not a catalogue of format {FORMAT}")
         del found
         document = cast("dict[str, Any]", document)
         rows: Any = document.get("journals")

@@ -57,7 +57,7 @@ def read_papers(path: Path, split: str) -> Papers:
     keep = [i for i, name in enumerate(rows["split"]) if name == split]
     if not keep:
         found = ", ".join(sorted(set(rows["split"])))
-        raise CatalogueError(f"{path} holds no paper of split {split!r}; it has {found}")
+        raise CatalogueError(f"{path} has no papers of split {split!r}; it has {found}")
     chosen = {name: [values[i] for i in keep] for name, values in rows.items()}
     return Papers(
         chosen["title"],

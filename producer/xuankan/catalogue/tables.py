@@ -93,7 +93,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         try:
             row: Any = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise CatalogueError(f"{path}, line {number} is no JSON: {error}") from error
+            raise CatalogueError(f"{path}, line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise CatalogueError(f"{path}, line {number} is not a JSON object: {line.strip()[:60]!r}")
         yield number, cast("Mapping[str, Any]", row)

@@ -23,7 +23,7 @@ _CATALOGUE = click.option(
     "path",
     metavar="FILE",
     type=_FILE,
-    help="A catalogue, as build or import writes it. Default: the one in the package.",
+    help="A catalogue, as build or import writes it. Default: the packaged one.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -60,7 +60,7 @@ def show(text: tuple[str, ...], path: Path | None, limit: int, as_json: bool) ->
     for journal in () if as_json else journals:
         _print(journal)
     if not journals:
-        click.echo(f"no journal of catalogue {found.version} is like {' '.join(text)!r}", err=True)
+        click.echo(f"no journal in catalogue {found.version} matches {' '.join(text)!r}", err=True)
         sys.exit(1)
 
 
@@ -103,7 +103,7 @@ def check(path: Path | None, as_json: bool) -> None:
     "path",
     metavar="FILE",
     type=_FILE,
-    help="The catalogue to start from. Default: the one in the package.",
+    help="The catalogue to start from. Default: the packaged one.",
 )
 @click.option(
     "--empty", is_flag=True, help="Start from no journal at all: rank only those of your own tables."
@@ -133,7 +133,7 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
     from xuankan.catalogue.merge import merge
 
     if empty and path:
-        raise click.UsageError("--empty and --base exclude each other")
+        raise click.UsageError("--empty and --base cannot be combined")
     journals = () if empty else _load(path).journals
     told: list[dict[str, Any]] = []
     result: Catalogue | None = None
@@ -171,7 +171,7 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
             f"{row['added']:,} added, {row['not_in_catalogue']:,} not in the catalogue"
         )
         for doubt, times in row["doubts"].items():
-            click.echo(f"  passed over: {doubt}" + (f" (× {times})" if times > 1 else ""))
+            click.echo(f"  skipped: {doubt}" + (f" (× {times})" if times > 1 else ""))
     click.echo(f"wrote {output}: catalogue {result.version}, {len(result)} journals")
 
 
@@ -297,11 +297,13 @@ def _print(journal: Journal) -> None:
 
 def _print_report(report: CatalogueReport, max_profile_tokens: int) -> None:
     click.echo(f"catalogue {report.version}: {report.journals} journals")
-    click.echo("not known of (journals):")
+    click.echo("facts that are unknown (journals):")
     for name, count in report.missing.items():
         click.echo(f"  {name:12} {count:6,}  {count / report.journals:4.0%}")
     if report.cut_profiles:
-        click.echo(f"{report.cut_profiles:,} profiles are cut: the model reads {max_profile_tokens} tokens")
+        click.echo(
+            f"{report.cut_profiles:,} profiles are truncated: the model reads {max_profile_tokens} tokens"
+        )
     for finding in report.findings:
         click.echo(f"{finding.journal}: {finding.field}: {finding.message}")
     click.echo(f"{len(report.findings)} findings" if report.findings else "nothing is inconsistent")

@@ -25,7 +25,7 @@ class _Age(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", str(value))
         if found is None:
-            self.fail(f"{value!r} is no age: 90s, 30m, 2h or 7d are", param, ctx)
+            self.fail(f"{value!r} is not an age: use 90s, 30m, 2h or 7d, for example", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
 
@@ -44,8 +44,10 @@ def _filter(command: _F) -> _F:
         click.option(
             "--older-than", metavar="AGE", type=_AGE, help="Given up more than AGE ago: 30m, 2h, 7d."
         ),
-        click.option("--lane", type=click.Choice(["interactive", "bulk"]), help="Only of this lane."),
-        click.option("--code", metavar="CODE", help="Only of this cause, as `too_many_deliveries`."),
+        click.option("--lane", type=click.Choice(["interactive", "bulk"]), help="Only those of this lane."),
+        click.option(
+            "--code", metavar="CODE", help="Only those with this cause, such as `too_many_deliveries`."
+        ),
     ):
         command = option(command)
     return command
@@ -53,7 +55,7 @@ def _filter(command: _F) -> _F:
 
 @click.group()
 def dead() -> None:
-    """Look at requests that no worker could see to an end; retry or purge them.
+    """Inspect requests that no worker could finish; retry or purge them.
 
     Such a request has failed for its producer, and a copy is kept for 7 days (about 10,000 at most). Contents
     of manuscripts are shown only by `show --payload`.
@@ -63,8 +65,10 @@ def dead() -> None:
 @dead.command("list")
 @_server
 @_filter
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Show so many at most.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, contents left out.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="Show at most this many."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, without contents.")
 def list_(url: str, namespace: str, limit: int, as_json: bool, **chosen: Any) -> None:
     """List dead letters, the oldest first."""
     from xuankan.cli.render import console
@@ -79,14 +83,14 @@ def list_(url: str, namespace: str, limit: int, as_json: bool, **chosen: Any) ->
         return
     console().print(_table(letters[:limit]))
     if len(letters) > limit:
-        click.echo(f"and more; --limit shows more than {limit}", err=True)
+        click.echo(f"and more; raise --limit to show more than {limit}", err=True)
 
 
 @dead.command()
 @_server
 @click.argument("name", metavar="ID")
 @click.option("--payload", is_flag=True, help="Show the manuscript's text and candidates too.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(url: str, namespace: str, name: str, payload: bool, as_json: bool) -> None:
     """Show a dead letter: its cause, its history, and what is in it by size.
 
@@ -117,8 +121,10 @@ def show(url: str, namespace: str, name: str, payload: bool, as_json: bool) -> N
 @_server
 @_filter
 @click.argument("names", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All that the filters take.")
-@click.option("--new-id", metavar="ID", help="Under this id; the failed result under the old one stays.")
+@click.option("--all", "everything", is_flag=True, help="All that the filters select.")
+@click.option(
+    "--new-id", metavar="ID", help="Queue it under this id; the failed result under the old id stays."
+)
 def retry(
     url: str, namespace: str, names: tuple[str, ...], everything: bool, new_id: str | None, **chosen: Any
 ) -> None:
@@ -153,9 +159,9 @@ def retry(
 
 _STATES = {
     "accepted": "queued",
-    "queued": "is queued already; nothing was changed",
-    "finished": "has another result by now; nothing was changed, --new-id queues it beside that",
-    "gone": "was retried or purged meanwhile; nothing was changed",
+    "queued": "is already queued; nothing was changed",
+    "finished": "has another result by now; nothing was changed: use --new-id to queue it under another id",
+    "gone": "was retried or purged in the meantime; nothing was changed",
 }
 
 
@@ -163,7 +169,7 @@ _STATES = {
 @_server
 @_filter
 @click.argument("names", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All that the filters take.")
+@click.option("--all", "everything", is_flag=True, help="All that the filters select.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(
     url: str, namespace: str, names: tuple[str, ...], everything: bool, yes: bool, **chosen: Any
@@ -175,7 +181,7 @@ def purge(
         click.echo("no dead letters")
         return
     if not yes:
-        click.confirm(f"Delete {len(letters)} dead letters for good?", abort=True)
+        click.confirm(f"Delete {len(letters)} dead letters permanently?", abort=True)
     click.echo(f"{_with(url, namespace, lambda open_: open_.purge(letters))} deleted")
 
 
@@ -200,7 +206,7 @@ def _wanted(chosen: dict[str, Any]) -> Filter:
 def _check_choice(names: tuple[str, ...], everything: bool, chosen: dict[str, Any]) -> None:
     filtered = any(value is not None for value in chosen.values())
     if bool(names) == (everything or filtered):
-        raise click.UsageError("name dead letters by their ids, or choose them by filters or --all")
+        raise click.UsageError("give the ids of dead letters, or select them with filters or --all")
 
 
 async def _collect(letters: DeadLetters, wanted: Filter, limit: int | None = None) -> list[DeadLetter]:

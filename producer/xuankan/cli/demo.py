@@ -46,7 +46,7 @@ async def _demo(out: Console, top_k: int) -> None:
         scored += ranking.scored
         out.print(ranking_view(paper["title"], ranking, paper["journal"]))
 
-    with out.status("starting Valkey, the worker and the model ..."):
+    with out.status("Starting Valkey, the worker and the model ..."):
         async with EmbeddedServer() as server, EmbeddedWorker(server.url), Producer(server.url) as producer:
             out.print(f"Valkey and a worker are ready after {time.perf_counter() - started_s:.1f} s.\n")
             submitted_s = time.perf_counter()

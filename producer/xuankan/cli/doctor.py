@@ -18,23 +18,23 @@ _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗",
 
 
 @click.command()
-@redis_option("The Redis/Valkey server, with the user to look as.")
+@redis_option("The Redis/Valkey server, with the user to check as.")
 @namespace_option()
 @click.option(
     "--as",
     "role",
     type=click.Choice(["producer", "worker", "operator"]),
-    help="What this machine and this user must be able to do. Default: say what they can.",
+    help="Role that this machine and user must be able to fill. Default: report what they can do.",
 )
 @click.option(
     "--model",
     "release",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The release that a worker here is to serve. Default: the one in the package.",
+    help="The release that a worker here will serve. Default: the packaged one.",
 )
 @catalogue_option("The catalogue in use.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def doctor(
     url: str,
     namespace: str,
@@ -90,6 +90,6 @@ def _print(found: Sequence[Finding]) -> None:
 
 def _summary(failures: int, warnings: int) -> str:
     if not failures and not warnings:
-        return "all is well"
+        return "no problems found"
     counts = ((failures, "failure"), (warnings, "warning"))
     return ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts if count)

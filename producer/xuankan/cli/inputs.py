@@ -38,7 +38,7 @@ def read_manuscripts(file: BinaryIO, name: str) -> Iterator[Manuscript | Mapping
     try:
         data = read_bounded(file, MAX_DOCUMENT_BYTES)
     except TooLarge as error:
-        raise InputError(name, f"{error}: give many manuscripts as .jsonl, one a line") from None
+        raise InputError(name, f"{error}: give many manuscripts as .jsonl, one per line") from None
     for mark, what in _DOCUMENTS.items():
         if data.startswith(mark):
             raise InputError(name, f"{what}: copy the title and the abstract into a text file")
@@ -64,7 +64,7 @@ def _json_lines(file: BinaryIO, name: str) -> Iterator[Mapping[str, Any]]:
         if not line:
             return
         if len(line) > MAX_LINE_BYTES:
-            raise InputError(name, f"more than {MAX_LINE_BYTES:,} bytes{where}: give one manuscript a line")
+            raise InputError(name, f"more than {MAX_LINE_BYTES:,} bytes{where}: give one manuscript per line")
         if line.strip():
             yield _object(_json(_decode(line, name, where), name, where), name, where)
 
@@ -73,7 +73,7 @@ def _json(text: str, name: str, where: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(name, f"no JSON{where}: {error}") from None
+        raise InputError(name, f"not JSON{where}: {error}") from None
 
 
 def _object(row: object, name: str, where: str) -> Mapping[str, Any]:
@@ -87,5 +87,5 @@ def _decode(data: bytes, name: str, where: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            name, f"no UTF-8 text{where} (byte {error.start}): convert it, as in `iconv -f GB18030 -t UTF-8`"
+            name, f"not UTF-8 text{where} (byte {error.start}): convert it, as in `iconv -f GB18030 -t UTF-8`"
         ) from None

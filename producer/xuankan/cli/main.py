@@ -26,18 +26,18 @@ _OWN: Final = {
     "rerank": "xuankan.cli.rerank:rerank",
 }
 _SUMMARIES: Final = {
-    "bench": "Measure Xuankan beside what else could do its work.",
+    "bench": "Benchmark Xuankan against the alternatives.",
     "catalogue": "Build, import, show and check catalogues of journals.",
-    "dead": "Look at requests that no worker could see to an end; retry or purge them.",
+    "dead": "Inspect requests that no worker could finish; retry or purge them.",
     "demo": "Rank six real manuscripts on an embedded server and worker.",
-    "exporter": "Serve what is in the queue as metrics for Prometheus.",
-    "doctor": "Check server, users, persistence, catalogue, release and engine; say what to mend.",
-    "model": "Train, quantize and judge cross-encoders.",
-    "portal": "Serve the page for authors, and the HTTP interface for submission systems.",
+    "exporter": "Serve the state of the queue as Prometheus metrics.",
+    "doctor": "Check server, users, persistence, catalogue, release and engine; suggest fixes.",
+    "model": "Train, quantize and evaluate cross-encoders.",
+    "portal": "Serve the page for authors and the HTTP interface for submission systems.",
     "recommend": "Rank the journals that fit a manuscript.",
-    "rerank": "Rank a whole backlog of manuscripts into a file; goes on where it was stopped.",
+    "rerank": "Rank a backlog of manuscripts into a file; resumes where it stopped.",
     "top": "Watch lanes, workers, batches and GPUs, live.",
-    "worker": "Run workers, which score requests from the queue, and look at them.",
+    "worker": "Run workers, which score requests from the queue, and show their status.",
 }
 _EXTRAS: Final = {
     "bibtexparser": "backlog",
@@ -128,7 +128,7 @@ def main() -> None:
         if package not in _EXTRAS:
             raise
         extra = _EXTRAS[package]
-        click.echo(f"xuankan: this needs {package}: pip install 'xuankan[{extra}]'", err=True)
+        click.echo(f"xuankan: this command needs {package}: pip install 'xuankan[{extra}]'", err=True)
         code = 1
     sys.exit(code)
 

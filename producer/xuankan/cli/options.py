@@ -28,7 +28,7 @@ def redis_option(
     )
 
 
-def namespace_option(text: str = "As the workers'.") -> Callable[[_F], _F]:
+def namespace_option(text: str = "The workers' namespace.") -> Callable[[_F], _F]:
     """`--namespace`."""
     return click.option("--namespace", metavar="NS", default="xuankan", show_default=True, help=text)
 
@@ -40,7 +40,7 @@ def catalogue_option(text: str = "The workers' catalogue.") -> Callable[[_F], _F
         "catalogue_file",
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help=f"{text} Default: the one in the package.",
+        help=f"{text} Default: the packaged one.",
     )
 
 
@@ -51,7 +51,7 @@ def log_format_option() -> Callable[[_F], _F]:
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
-        help="Of the logs.",
+        help="Format of the logs.",
     )
 
 
@@ -62,7 +62,7 @@ def check_embedded(ctx: click.Context, embedded: bool) -> None:
         click.UsageError: both were given.
     """
     if embedded and ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("--embedded and --redis exclude each other")
+        raise click.UsageError("--embedded and --redis cannot be combined")
 
 
 def _warn_of_password(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -72,7 +72,7 @@ def _warn_of_password(ctx: click.Context, param: click.Parameter, value: str | N
     if ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
         click.echo(
             "xuankan: other users of this machine can see the password in --redis (ps, shell history): "
-            "give the URL by the environment variable XUANKAN_REDIS instead",
+            "pass the URL in the environment variable XUANKAN_REDIS instead",
             err=True,
         )
     return value

@@ -25,19 +25,25 @@ from xuankan.cli.options import (
     metavar="HOST",
     default="127.0.0.1",
     show_default=True,
-    help="Where to listen, as 0.0.0.0.",
+    help="Address to listen on, such as 0.0.0.0.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
+)
 @click.option(
     "--keys",
     "keys_file",
     metavar="FILE",
     envvar="XUANKAN_PORTAL_KEYS",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="API keys and how often each may call, see `xuankan portal new-key`. [env: XUANKAN_PORTAL_KEYS]",
+    help="API keys and how often each may call; see `xuankan portal new-key`. [env: XUANKAN_PORTAL_KEYS]",
 )
 @click.option(
-    "--open", "everybody", is_flag=True, help="Everybody who reaches it may use it, without keys or limits."
+    "--open", "everybody", is_flag=True, help="Anyone who can reach it may use it, without keys or limits."
 )
 @namespace_option()
 @catalogue_option()
@@ -46,14 +52,14 @@ from xuankan.cli.options import (
     "cors_origins",
     metavar="ORIGIN",
     multiple=True,
-    help="Let scripts of this web site call, as `https://journal.example`; may be repeated. Default: none.",
+    help="Allow calls from scripts of this web site, as `https://journal.example`; can be repeated.",
 )
 @click.option(
     "--trust-proxy",
     "trusted_proxies",
     metavar="ADDRESS",
     multiple=True,
-    help="Believe this proxy's (or network's) X-Forwarded-For; may be repeated.",
+    help="Trust X-Forwarded-For from this proxy or network; can be repeated.",
 )
 @click.option(
     "--metrics-port", type=click.IntRange(1, 65535), help="Serve /metrics (Prometheus) on this port of HOST."
@@ -75,7 +81,7 @@ def portal(
     metrics_port: int | None,
     log_format: Literal["text", "json"],
 ) -> None:
-    """Serve the page for authors, and the HTTP interface for submission systems.
+    """Serve the page for authors and the HTTP interface for submission systems.
 
     It enqueues and shows; workers, elsewhere, score. docs/portal-api.md describes the interface, and
     /v1/openapi.json too. For use over a network put a proxy with TLS in front of it.
@@ -90,10 +96,10 @@ def portal(
     if not embedded and url is None:
         raise click.UsageError("give --redis URL, or --embedded to try it out")
     if everybody and keys_file is not None:
-        raise click.UsageError("--open and --keys exclude each other: [anonymous] in FILE lets everybody in")
+        raise click.UsageError("--open and --keys cannot be combined: [anonymous] in FILE lets everyone in")
     if keys_file is None and not everybody and not _is_loopback(host):
         raise click.UsageError(
-            f"on {host} others can reach it: give --keys FILE (`xuankan portal new-key` makes one), or --open"
+            f"others can reach it on {host}: give --keys FILE (`xuankan portal new-key` makes one), or --open"
         )
 
     import asyncio
@@ -137,7 +143,7 @@ def new_key(name: str) -> None:
     from xuankan.portal.api_keys import new_key as make
 
     key, lines = make(name)
-    click.echo(f"The key, shown only now: {key}", err=True)
+    click.echo(f"The key, shown only once: {key}", err=True)
     click.echo(lines)
 
 

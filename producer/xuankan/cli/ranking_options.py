@@ -19,45 +19,49 @@ def asking(command: _F) -> _F:
     for option in reversed(
         (
             click.option(
-                "--top-k", type=_COUNT, default=10, show_default=True, help="Journals of each ranking."
+                "--top-k", type=_COUNT, default=10, show_default=True, help="Number of journals to return."
             ),
             click.option(
                 "--candidates",
                 type=_COUNT,
                 default=100,
                 show_default=True,
-                help="Journals that the model scores, the best by a cheap first stage.",
+                help="Number of journals that the model scores; a cheap first stage picks them.",
             ),
             click.option(
-                "--journal", "journals", metavar="ID", multiple=True, help="Score this one; may be repeated."
+                "--journal",
+                "journals",
+                metavar="ID",
+                multiple=True,
+                help="Score this journal; can be repeated.",
             ),
-            click.option("--open-access", is_flag=True, help="Open journals only."),
+            click.option("--open-access", is_flag=True, help="Only open-access journals."),
             click.option(
                 "--max-apc-usd",
                 type=click.FloatRange(0),
                 metavar="N",
-                help="Publishing openly costs at most N.",
+                help="Open-access publication costs at most N.",
             ),
             click.option(
                 "--language",
                 "languages",
                 metavar="L",
                 multiple=True,
-                help="Publishes in it, as `en`; may be repeated.",
+                help="Publishes in this language, such as `en`; can be repeated.",
             ),
             click.option(
                 "--publisher",
                 "publishers",
                 metavar="P",
                 multiple=True,
-                help="Part of its name; may be repeated.",
+                help="Part of the publisher's name; can be repeated.",
             ),
             click.option(
                 "--subject",
                 "subjects",
                 metavar="S",
                 multiple=True,
-                help="Part of a subject; may be repeated.",
+                help="Part of a subject; can be repeated.",
             ),
         )
     ):

@@ -26,7 +26,7 @@ _AT_ONCE = 16
 @click.option("--title", metavar="TEXT", help="The title, instead of a FILE.")
 @click.option("--abstract", metavar="TEXT", help="The abstract, instead of a FILE.")
 @asking
-@redis_option("Ask the workers of this Redis/Valkey server: redis://, rediss:// or unix://.", default=None)
+@redis_option("Use the workers of this Redis/Valkey server: redis://, rediss:// or unix://.", default=None)
 @click.option(
     "--embedded", is_flag=True, help="Start a private server and worker. The default without --redis."
 )
@@ -37,9 +37,11 @@ _AT_ONCE = 16
     type=click.FloatRange(min=0, min_open=True),
     default=120.0,
     show_default=True,
-    help="Give a manuscript up after this many seconds.",
+    help="Give up on a manuscript after this many seconds.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each manuscript.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line, one for each manuscript."
+)
 def recommend(
     file: BinaryIO | None,
     title: str | None,

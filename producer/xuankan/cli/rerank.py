@@ -34,22 +34,25 @@ _SERVER_TIMEOUT_S = 300.0
     "columns",
     metavar="FIELD=NAME",
     multiple=True,
-    help="A column's name, as title=Titel; id, title, abstract or keywords. Usual names are known.",
+    help="Column for id, title, abstract or keywords, such as title=Titel. Usual names are recognized.",
 )
 @click.option(
-    "--shard", metavar="K/N", default="0/1", help="Rank the K-th of N ranges, from 0, as one of N processes."
+    "--shard",
+    metavar="K/N",
+    default="0/1",
+    help="Rank only the K-th of N ranges, counting from 0, as one of N processes.",
 )
-@click.option("--restart", is_flag=True, help="Begin anew, and replace FILE, instead of going on.")
+@click.option("--restart", is_flag=True, help="Start over and replace FILE instead of resuming.")
 @click.option(
     "--in-flight",
     type=click.IntRange(1, 10_000),
     default=128,
     show_default=True,
-    help="Manuscripts on the queue at a time: a few seconds of work for all workers.",
+    help="Manuscripts on the queue at a time; a few seconds of work for all workers.",
 )
 @asking
 @redis_option(
-    "Ask the workers of this Redis/Valkey server; without one, a private server and worker are started.",
+    "Use the workers of this Redis/Valkey server; without one, a private server and worker are started.",
     default=None,
 )
 @namespace_option()
@@ -138,7 +141,7 @@ async def _rerank(
             watched.stop()
             if watched.began:
                 passing = isinstance(error, asyncio.CancelledError | ServerUnavailable)
-                goes_on = "; the same command goes on from there" if passing else ""
+                goes_on = "; run the same command to resume from there" if passing else ""
                 click.echo(f"stopped after {watched.rows:,} of {watched.total:,} rows{goes_on}", err=True)
             raise
     click.echo(_summary(report, out), err=True)
@@ -147,11 +150,11 @@ async def _rerank(
 def _summary(report: RerankReport, out: Path) -> str:
     done = report.progress
     if report.was_done:
-        return f"{out} was done before: {done.ranked:,} rankings, {done.bad:,} without one"
+        return f"{out} is already complete: {done.ranked:,} rankings, {done.bad:,} without one"
     pace = f", {done.rows / done.seconds:,.1f} a second" if done.seconds else ""
     said = f"{out}: {done.ranked:,} rankings in {done.seconds:,.1f} s{pace}"
     if len(done.releases) > 1:
-        said += f"\nthey are of {len(done.releases)} releases, because the workers changed meanwhile: "
+        said += f"\nthey are of {len(done.releases)} releases, because the workers changed during the job: "
         said += ", ".join(f"{release} {count:,}" for release, count in done.releases.items())
     if done.bad:
         said += f"\n{report.bad_path}: {done.bad:,} without a ranking, with the reason"

@@ -172,7 +172,7 @@ class BackPressure:
             self._warn_once(
                 "evicts",
                 "%s deletes keys when its memory is full (maxmemory-policy %s), so accepted requests and "
-                "rankings can get lost: set it to noeviction",
+                "rankings can be lost: set it to noeviction",
                 self._server.where,
                 load.memory.policy,
             )
@@ -209,7 +209,7 @@ class BackPressure:
             if not isinstance(answer, Exception):
                 continue
             if isinstance(answer, faults.NoPermissionError):
-                what = f"{self._server.where} does not let this user do %s, so that does not count"
+                what = f"{self._server.where} does not allow this user %s, so that limit is not checked"
                 self._warn_once(command[0], what, command[0])
             elif is_passing(answer) or not str(answer).startswith("NOGROUP"):
                 raise answer

@@ -106,7 +106,7 @@ async def rank_all(
 def check_in_flight(in_flight: int) -> None:
     """Raise InputError unless at least one manuscript may be in flight."""
     if in_flight < 1:
-        raise InputError("in_flight", f"{in_flight}; at least 1 is wanted")
+        raise InputError("in_flight", f"must be at least 1, not {in_flight}")
 
 
 async def _iterate(given: Iterable[_T] | AsyncIterable[_T]) -> AsyncGenerator[_T, None]:

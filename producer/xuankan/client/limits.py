@@ -59,13 +59,13 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("interactive_wait_s", "bulk_wait_s"):
             if not getattr(self, name) > 0:
-                raise InputError(name, f"{getattr(self, name)}; more than 0 seconds are wanted")
+                raise InputError(name, f"must be greater than 0 seconds, not {getattr(self, name)}")
         if self.max_queued < 1:
-            raise InputError("max_queued", f"{self.max_queued}; at least 1 request is wanted")
+            raise InputError("max_queued", f"must be at least 1 request, not {self.max_queued}")
         if not 0 < self.memory_share <= 1:
-            raise InputError("memory_share", f"{self.memory_share}; more than 0 and at most 1 is wanted")
+            raise InputError("memory_share", f"must be greater than 0 and at most 1, not {self.memory_share}")
         if not self.worker_grace_s >= 0:
-            raise InputError("worker_grace_s", f"{self.worker_grace_s}; 0 or more seconds are wanted")
+            raise InputError("worker_grace_s", f"must be 0 seconds or more, not {self.worker_grace_s}")
 
     def wait_s(self, lane: Lane) -> float:
         """Work that may lie ahead of a request of the lane."""
@@ -216,15 +216,15 @@ def judge(load: Load, lane: Lane, limits: Limits, unserved_s: float = 0.0, added
             lane,
             None,
             "no_workers",
-            f"no worker has been alive for {unserved_s:.0f} s, and {sum(load.queued.values()):,} requests "
-            "wait: start one (`xuankan worker run`), and see that it has the same server and namespace",
+            f"no worker has been running for {unserved_s:.0f} s, and {sum(load.queued.values()):,} requests "
+            "wait: start one (`xuankan worker run`), and check that it uses the same server and namespace",
         )
     if wait_s is not None and wait_s > limits.wait_s(lane):
         return Pressure(
             lane,
             wait_s,
             "wait",
-            f"the work ahead of it takes about {wait_s:.0f} s, and {limits.wait_s(lane):g} s are allowed: "
+            f"the work ahead of it takes about {wait_s:.0f} s, and the limit is {limits.wait_s(lane):g} s: "
             f"try again later, add workers, or raise Limits.{lane}_wait_s",
         )
     return Pressure(lane, wait_s)
@@ -239,7 +239,7 @@ def memory_full(lane: Lane, wait_s: float | None, what: str) -> Pressure:
 def length_full(lane: Lane, wait_s: float | None, length: int, limits: Limits) -> Pressure:
     """The lane's stream holds as many requests as it may."""
     message = (
-        f"it holds {length:,} requests, at most {limits.max_queued:,} are allowed: "
+        f"it holds {length:,} requests, and the limit is {limits.max_queued:,}: "
         "try again later, add workers, or raise Limits.max_queued"
     )
     return Pressure(lane, wait_s, "length", message)

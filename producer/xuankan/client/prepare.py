@@ -92,11 +92,11 @@ class Preparer:
         warnings = list(readability(manuscript))
         encoded = self.template.encode_manuscript(manuscript.title, manuscript.abstract, manuscript.keywords)
         if not len(encoded.ids):
-            raise ManuscriptError("title", "the tokenizer finds nothing to read in title and abstract")
+            raise ManuscriptError("title", "the tokenizer finds no words in the title and abstract")
         if encoded.total > 2 * len(encoded.ids):
             warnings.append(
                 f"only the first {len(encoded.ids)} of {encoded.total} tokens are read: "
-                "send the abstract alone, not the whole text"
+                "send only the abstract, not the whole text"
             )
         count, named = _split(options.get("candidates", 100))
         text = " ".join((manuscript.abstract, *manuscript.keywords))
@@ -138,24 +138,26 @@ def digest(manuscript: Manuscript, options: Options, request_id: str) -> str:
 
 def _checked(options: Options) -> tuple[int, Lane, float | None]:
     if unknown := set(options) - _OPTIONS:
-        raise TypeError(f"unknown {', '.join(sorted(unknown))}; there are {', '.join(sorted(_OPTIONS))}")
+        raise TypeError(
+            f"unknown option {', '.join(sorted(unknown))}; known are {', '.join(sorted(_OPTIONS))}"
+        )
     top_k, lane = options.get("top_k", 10), options.get("lane", "interactive")
     deadline_s = options.get("deadline_s")
     if not 1 <= top_k <= MAX_CANDIDATES:
-        raise InputError("top_k", f"{top_k}; 1 to {MAX_CANDIDATES:,} journals can be returned")
+        raise InputError("top_k", f"must be 1 to {MAX_CANDIDATES:,} journals, not {top_k}")
     if lane not in LANES:
-        raise InputError("lane", f"{lane!r} is not one of {', '.join(LANES)}")
+        raise InputError("lane", f"must be one of {', '.join(LANES)}, not {lane!r}")
     if deadline_s is not None and not 0 < deadline_s < 1e9:
-        raise InputError("deadline_s", f"{deadline_s:g}; more than 0 seconds are wanted")
+        raise InputError("deadline_s", f"must be greater than 0 seconds, not {deadline_s:g}")
     if (on_full := options.get("on_full", "wait")) not in ON_FULL:
-        raise InputError("on_full", f"{on_full!r} is not one of {', '.join(ON_FULL)}")
+        raise InputError("on_full", f"must be one of {', '.join(ON_FULL)}, not {on_full!r}")
     return top_k, lane, deadline_s
 
 
 def _split(candidates: int | Sequence[str]) -> tuple[int, Sequence[str] | None]:
     if isinstance(candidates, str):
-        raise InputError("candidates", f"{candidates!r}: give a number, or a list of journal ids")
+        raise InputError("candidates", f"must be a number or a list of journal ids, not {candidates!r}")
     count = candidates if isinstance(candidates, int) else len(candidates)
     if not 1 <= count <= MAX_CANDIDATES:
-        raise InputError("candidates", f"{count}; 1 to {MAX_CANDIDATES:,} journals can be scored")
+        raise InputError("candidates", f"must be 1 to {MAX_CANDIDATES:,} journals, not {count}")
     return count, None if isinstance(candidates, int) else candidates

@@ -81,7 +81,7 @@ class Producer:
         limits: Limits | None = None,
     ) -> None:
         if not server_timeout_s > 0:
-            raise InputError("server_timeout_s", f"{server_timeout_s}; more than 0 seconds are wanted")
+            raise InputError("server_timeout_s", f"must be greater than 0 seconds, not {server_timeout_s}")
         self._address = uuid.uuid4().hex
         self._requests = Requests(url, Keys(namespace), self._address, server_timeout_s, sealer, limits)
         self._parts = (template, catalogue, first_stage)
@@ -281,7 +281,7 @@ class Producer:
     @property
     def _open(self) -> Preparer:
         if self._preparer is None:
-            raise RuntimeError("open the producer first: `async with Producer(url) as producer: ...`")
+            raise RuntimeError("the producer is not open: use `async with Producer(url) as producer: ...`")
         return self._preparer
 
     async def _prepare(
@@ -325,7 +325,7 @@ class Producer:
                 ended = await self._requests.end(request.id, "expired", failure, request.catalogue)
         except (TimeoutError, ServerUnavailable) as error:
             raise WaitTimeout(
-                f"request {request.id} has no result within {deadline_s:g} s, and the server is away"
+                f"request {request.id} has no result within {deadline_s:g} s: the server cannot be reached"
             ) from error
         if ended is None:  # it was never submitted
             raise self._requests.back_pressure.refusal(request.lane) or RequestExpired(

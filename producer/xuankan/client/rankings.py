@@ -111,7 +111,7 @@ def open_result(
     if result.status != "ok":
         failure = result.failure
         code = failure.code if failure else result.status
-        message = failure.message if failure else "it ended without a ranking, and without a reason"
+        message = failure.message if failure else "it ended without a ranking or a reason"
         kind = RequestIncompatible if code in _INCOMPATIBLE else _ERRORS[result.status]
         raise kind(result.id, code, message)
     timings = result.timings

@@ -145,8 +145,8 @@ class Requests:
         if submitted is not None and submitted.state == "conflict":
             raise RequestConflict(
                 "request_id",
-                f"{submission.request_id!r} was used for another manuscript or other options, which count "
-                "until an hour after their ranking: give this one an id of its own",
+                f"{submission.request_id!r} was used for another manuscript or other options, and stays "
+                "taken until an hour after that ranking: choose another id",
             )
         return submitted
 
@@ -188,7 +188,7 @@ class Requests:
                     break
                 pause_s = min(1.5 * pause_s + 0.01, longest_s)
             if again is None:
-                raise ResultUnknown(f"request {request_id} is gone: the server lost it; submit it again")
+                raise ResultUnknown(f"the server has lost request {request_id}: submit it again")
             submitted = await self.submit(again)
 
     async def end(

@@ -66,7 +66,7 @@ async def _remote(
 
 def _unreachable(address: Address, error: Exception) -> Finding:
     reason = str(error) or f"no answer within {_PATIENCE_S:g} s"
-    remedy = "is the server running, is the URL right, and does no firewall stand between?"
+    remedy = "check that the server is running, that the URL is right, and that no firewall is in the way"
     if is_refusal(error):
-        remedy = "look at the user and the password in the URL (deploy/redis/make-acl), or at the certificate"
+        remedy = "check the user and the password in the URL (deploy/redis/make-acl), or at the certificate"
     return Finding(server.AREA, "connection", "failure", f"{address}: {reason}", remedy)

@@ -34,7 +34,7 @@ def needs(role: Role, keys: Keys) -> tuple[Need, ...]:
 
 
 _RATE = "`xuankan portal --keys` cannot count calls"
-_PRESSURE = "how full the queue is does not hold requests back"
+_PRESSURE = "requests are not held back when the queue is full"
 
 
 def _producer(keys: Keys) -> tuple[Need, ...]:
@@ -75,7 +75,7 @@ def _worker(keys: Keys) -> tuple[Need, ...]:
         *_all(f"LRANGE {history} 0 1", f"DEL {history}"),
         *_all(f"SET {sign} x", f"DEL {sign}", f"EXISTS {sign}"),
         *_all(f"SADD {names} x", f"SREM {names} x", f"SMEMBERS {names}", f"PEXPIRE {names} 1"),
-        *_lacking("cancelled requests are scored in vain", f"SUBSCRIBE {keys.cancellations}"),
+        *_lacking("cancelled requests are still scored", f"SUBSCRIBE {keys.cancellations}"),
     )
 
 

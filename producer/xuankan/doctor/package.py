@@ -68,7 +68,7 @@ def _template() -> tuple[Template | None, Finding]:
     try:
         template = Template.default()
     except XuankanError as error:
-        return None, Finding(AREA, "tokenizer", "failure", str(error), "install xuankan again")
+        return None, Finding(AREA, "tokenizer", "failure", str(error), "reinstall xuankan")
     return template, Finding(AREA, "tokenizer", "ok", template.fingerprint)
 
 
@@ -76,7 +76,7 @@ def _catalogue(file: Path | None, template: Template | None) -> tuple[Catalogue 
     try:
         catalogue = Catalogue.default() if file is None else Catalogue.load(file)
     except XuankanError as error:
-        remedy = "install xuankan again" if file is None else "make it again: xuankan catalogue import"
+        remedy = "reinstall xuankan" if file is None else "rebuild it: xuankan catalogue import"
         return None, [Finding(AREA, "catalogue", "failure", str(error), remedy)]
     found = [Finding(AREA, "catalogue", "ok", f"{len(catalogue):,} journals, version {catalogue.version}")]
     if file is not None and template is not None:
@@ -103,12 +103,12 @@ def _first_stage(catalogue: Catalogue, role: Role | None) -> Finding:
         fitted = first.for_catalogue(catalogue)
     except XuankanError as error:
         state = "failure" if role == "producer" else "warning"
-        remedy = "install xuankan again, or produce elsewhere: without it no candidates are chosen here"
+        remedy = "reinstall xuankan, or run producers elsewhere: without it no candidates can be chosen here"
         return Finding(AREA, "first stage", state, str(error), remedy)
     known = len(set(first.journals) & set(fitted.journals))
     fact = f"knows papers of {known:,} journals"
     if known < len(catalogue):
-        fact += f"; {len(catalogue) - known:,} are judged by their profiles alone"
+        fact += f"; {len(catalogue) - known:,} are ranked by their profiles alone"
     return Finding(AREA, "first stage", "ok", fact)
 
 

@@ -76,7 +76,9 @@ def judge(facts: QueueFacts, package: Package, namespace: str, role: Role | None
     found = [_workers(facts, namespace, role), *_fit(facts, package)]
     if facts.dead:
         letters = "1 dead letter" if facts.dead == 1 else f"{facts.dead:,} dead letters"
-        found.append(Finding(AREA, "dead letters", "warning", letters, "xuankan dead list says why"))
+        found.append(
+            Finding(AREA, "dead letters", "warning", letters, "see xuankan dead list for the reasons")
+        )
     elif facts.dead is not None:
         found.append(Finding(AREA, "dead letters", "ok", "none"))
     return found
@@ -87,20 +89,20 @@ def _workers(facts: QueueFacts, namespace: str, role: Role | None) -> Finding:
     length = f"{sum(known):,} requests queued or running" if known else ""
     if facts.workers is None:
         fact = "this user may not see the workers" + (f"; {length}" if length else "")
-        return Finding(AREA, "workers", "unknown", fact, "run the doctor as the operator")
+        return Finding(AREA, "workers", "unknown", fact, "run xuankan doctor as the operator")
     if facts.workers:
         states = [str(worker.get("state", "?")) for worker in facts.workers]
         counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
         return Finding(AREA, "workers", "ok", f"{counted}; {length}" if length else counted)
     if role == "worker":  # it is about to start the first
-        return Finding(AREA, "workers", "ok", "none is alive yet" + (f"; {length}" if length else ""))
-    fact = f"none is alive in namespace {namespace!r}" + (f"; {length}" if length else "")
+        return Finding(AREA, "workers", "ok", "none is running yet" + (f"; {length}" if length else ""))
+    fact = f"none is running in namespace {namespace!r}" + (f"; {length}" if length else "")
     return Finding(
         AREA,
         "workers",
         "warning",
         fact,
-        "start one: xuankan worker run; with this server and namespace",
+        "start one with this server and namespace: xuankan worker run",
     )
 
 
@@ -111,7 +113,7 @@ def _fit(facts: QueueFacts, package: Package) -> list[Finding]:
         "catalogue": package.catalogue and package.catalogue.version,
     }
     remedies = {
-        "template": "use the same release of xuankan, and of the model, on both sides",
+        "template": "use the same version of xuankan and the same model release on both sides",
         "catalogue": "give producers and workers the same --catalogue",
     }
     found: list[Finding] = []
@@ -129,7 +131,7 @@ def _fit(facts: QueueFacts, package: Package) -> list[Finding]:
             found.append(Finding(AREA, f"same {what}", "failure", fact, remedies[what]))
     releases = sorted({str(one.get("release")) for one in workers if one.get("state") != "draining"})
     if len(releases) > 1:
-        fact = f"workers serve {', '.join(releases)}: a ranking depends on who makes it"
+        fact = f"workers serve {', '.join(releases)}: a ranking depends on which of them makes it"
         found.append(Finding(AREA, "same release", "warning", fact, "finish the rollout: xuankan top"))
     if workers and not found:
         found.append(Finding(AREA, "agreement", "ok", "workers and this installation understand each other"))

@@ -71,7 +71,7 @@ async def ask(redis: Redis, address: Address, keys: Keys, *, sealed: bool) -> Se
     """Collect facts.
 
     Raises:
-        redis.exceptions.RedisError, OSError: the server cannot be asked anything.
+        redis.exceptions.RedisError, OSError: the server does not answer anything.
     """
     client = cast(Any, redis)
     await client.execute_command("TIME")  # connects
@@ -114,8 +114,8 @@ def judge(facts: ServerFacts, role: Role | None) -> list[Finding]:
     """All findings about a server that answers; `role` is None for whatever this user can be."""
     found = [_reachable(facts), _version(facts), *_permissions(facts, role)]
     if facts.info is None:
-        hidden = "this user may not ask (INFO)"
-        remedy = "run the doctor as the operator or the producer, who may"
+        hidden = "this user may not run INFO"
+        remedy = "run xuankan doctor as the operator or the producer"
         found += [Finding(AREA, name, "unknown", hidden, remedy) for name in ("persistence", "memory")]
         return found
     info = facts.info
@@ -153,7 +153,7 @@ def _is_local(address: Address) -> bool:
 def _version(facts: ServerFacts) -> Finding:
     if not facts.version:
         return Finding(
-            AREA, "version", "unknown", "this user may neither ask (INFO) nor run scripts", "see permissions"
+            AREA, "version", "unknown", "this user may neither run INFO nor scripts", "see permissions"
         )
     oldest = _OLDEST[facts.product]
     old = tuple(int(part) for part in re.findall(r"\d+", facts.version)[:2]) < oldest
@@ -161,7 +161,7 @@ def _version(facts: ServerFacts) -> Finding:
     return by_state("failure" if old else None, AREA, "version", f"{facts.product} {facts.version}", remedy)
 
 
-_ACL_REMEDY: Final = "make the users anew with deploy/redis/make-acl and ACL LOAD"
+_ACL_REMEDY: Final = "recreate the users with deploy/redis/make-acl and ACL LOAD"
 
 
 def _permissions(facts: ServerFacts, role: Role | None) -> list[Finding]:
@@ -169,7 +169,9 @@ def _permissions(facts: ServerFacts, role: Role | None) -> list[Finding]:
         return Finding(AREA, "permissions", state, fact, remedy)
 
     if (refused := facts.refused) is None:
-        return [finding("failure", "this user may not run scripts (EVAL), as every role has to", _ACL_REMEDY)]
+        return [
+            finding("failure", "this user may not run scripts (EVAL), which every role needs", _ACL_REMEDY)
+        ]
     if facts.is_admin:
         fact = "this user may do everything on the server"
         return [finding("warning", fact, "give each service a user of its own: deploy/redis/make-acl")]
@@ -221,7 +223,7 @@ def _place(facts: ServerFacts, info: Mapping[str, Any]) -> Finding:
     kinds = {"server": "a single server", "sentinel": "behind Sentinels", "cluster": "a Cluster"}
     fact = f"{kinds[facts.address.kind]}, {replicas} replica{'' if replicas == 1 else 's'}"
     if replicas and facts.settings is not None and facts.settings.get("min-replicas-to-write") == "0":
-        fact += ", which may lag: what was accepted last is lost when one takes over"
+        fact += ", which may lag: the latest accepted requests are lost when one takes over"
         return finding("warning", fact, "set min-replicas-to-write 1 and min-replicas-max-lag 10")
     return finding("ok", fact)
 
@@ -236,10 +238,10 @@ def _persistence(facts: ServerFacts, info: Mapping[str, Any]) -> Finding:
         return finding("failure", fact, remedy)
     if str(info.get("aof_last_write_status", "ok")) != "ok":
         fact = "the last write to the append-only file failed: the server refuses requests"
-        return finding("failure", fact, "look for room on its disk, and at its log")
+        return finding("failure", fact, "check free space on its disk, and its log")
     sync = None if facts.settings is None else facts.settings.get("appendfsync")
     if sync is None:
-        return finding(None, "appendonly is on (how it is synced only the admin may ask)")
+        return finding(None, "appendonly is on (only the admin can see how it is synced)")
     lost = {"everysec": ": a power cut can lose the last second or two", "no": ": a power cut can lose more"}
     fact = f"appendonly is on, appendfsync {sync}{lost.get(sync, '')}"
     return finding("warning" if sync == "no" else None, fact, "set appendfsync always, or everysec")
@@ -250,17 +252,17 @@ def _memory(info: Mapping[str, Any]) -> Finding:
     policy, evicted = str(info.get("maxmemory_policy", "")), int(info.get("evicted_keys", 0))
     fact = f"{used / 2**20:,.0f} MiB used"
     if not most:
-        fact += ", maxmemory is not set: the kernel ends the server when the machine is full"
+        fact += ", maxmemory is not set: the kernel kills the server when the machine runs out of memory"
         remedy = "set maxmemory to at most half of the machine's memory"
         return Finding(AREA, "memory", "warning", fact, remedy)
     fact += f" of {most / 2**20:,.0f} MiB, {policy}"
     if policy != "noeviction":
         gone = f" ({evicted:,} keys are gone)" if evicted else ""
         fact += f": when it is full the server deletes requests and rankings{gone}"
-        remedy = "set maxmemory-policy noeviction, and share the server with no cache"
+        remedy = "set maxmemory-policy noeviction, and do not share the server with a cache"
         return Finding(AREA, "memory", "failure", fact, remedy)
     full = "warning" if used >= _FULL * most else None
-    return by_state(full, AREA, "memory", fact, "raise maxmemory: producers hold back from 80 % on")
+    return by_state(full, AREA, "memory", fact, "raise maxmemory: producers hold requests back from 80 %")
 
 
 def _clients(info: Mapping[str, Any]) -> Finding:

@@ -90,7 +90,7 @@ class Child(ABC):
     @property
     def pid(self) -> int:
         """Its process; there while it runs."""
-        assert self._process is not None, "start it first"
+        assert self._process is not None, "it has not been started: use it in a with statement"
         return self._process.pid
 
     def kill(self) -> None:
@@ -168,9 +168,9 @@ class Child(ABC):
         while not self._is_ready():
             process = self._process
             if process is None:
-                raise self._error(f"{self._what} was closed while it started")
+                raise self._error(f"{self._what} was closed while starting")
             if process.poll() is not None:
-                raise self._error(f"{self._what} ended while it started:\n{self._log_end()}")
+                raise self._error(f"{self._what} ended while starting:\n{self._log_end()}")
             if time.monotonic() > until_s:
                 raise self._error(
                     f"{self._what} is not ready after {self._start_timeout_s:g} s:\n{self._log_end()}"
@@ -181,7 +181,7 @@ class Child(ABC):
         assert self._directory is not None
         with contextlib.suppress(OSError):
             lines = (self._directory / "log").read_text(errors="replace").strip().splitlines()
-            return "\n".join(lines[-8:]) or "(it said nothing)"
+            return "\n".join(lines[-8:]) or "(no output)"
         return "(its log is gone)"
 
     def _discard(self) -> None:

@@ -79,7 +79,7 @@ class EmbeddedServer(Child):
     @property
     def url(self) -> str:
         """Where it listens: `unix:///...`. There once it was started."""
-        assert self._directory is not None, "start it first"
+        assert self._directory is not None, "it has not been started: use it in a with statement"
         return f"unix://{self._directory / 'socket'}"
 
     @property
@@ -193,6 +193,6 @@ def _lock(path: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise ServerUnavailable(
-            f"another embedded server uses {path.parent}: stop it, or take another directory"
+            f"another embedded server is using {path.parent}: stop it, or choose another directory"
         ) from error
     return descriptor

@@ -106,9 +106,9 @@ class KeyRing:
             if (stamp := _stamp(self._path)) != self._stamp:
                 self._load(self._path)
                 self._stamp = stamp
-                _log.info("read %s again: %d keys", self._path, len(self._callers))
+                _log.info("reloaded %s: %d keys", self._path, len(self._callers))
         except InputError as error:
-            _log.error("%s; the keys of before go on counting", error)
+            _log.error("%s; the previous keys stay in force", error)
 
     def _load(self, path: Path) -> None:
         try:
@@ -120,7 +120,7 @@ class KeyRing:
             if not _NAME.fullmatch(name) or name in (NOBODY, EVERYBODY):
                 raise InputError("keys", f"{path}: {name!r} cannot name a key: {_NAME_RULE}")
             if key.sha256 in callers:
-                raise InputError("keys", f"{path}: {name} has the key of {callers[key.sha256].name}")
+                raise InputError("keys", f"{path}: {name} has the same key as {callers[key.sha256].name}")
             callers[key.sha256] = Caller(name, Allowance(key.rankings_per_minute, key.burst))
         self._callers = callers
         self._nobody = None if file.anonymous is None else Caller(NOBODY, file.anonymous, anonymous=True)

@@ -150,7 +150,7 @@ async def _error(request: Request, error: Exception) -> Response:
 
 async def _bug(request: Request, error: Exception) -> Response:
     del error  # the server logs it
-    response = await _problem(request, Problem("internal", "the portal's log says more"))
+    response = await _problem(request, Problem("internal", "see the portal's log"))
     response.headers.update(_SECURITY)  # Starlette answers this one outside of what it observes
     return response
 
@@ -160,7 +160,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        detail = f"{request.method} is none of {headers.get('Allow', 'GET')}"
+        detail = f"{request.method} is not one of {headers.get('Allow', 'GET')}"
         return await _problem(request, Problem("method_not_allowed", detail, headers=headers))
     return await _problem(request, Problem("not_found", "no such path", headers=headers))
 

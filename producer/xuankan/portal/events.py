@@ -35,7 +35,7 @@ async def events(gateway: Gateway, request: Request, caller: Caller, query: obje
     if await gateway.stages.look(request_id) is None:
         raise Problem("not_found", "no such ranking is queued or kept", "id", request_id)
     if gateway.streams >= _MAX_STREAMS:
-        detail = f"{_MAX_STREAMS:,} event streams are open: look by GET /v1/rankings/{request_id}?wait_s=60"
+        detail = f"{_MAX_STREAMS:,} event streams are open: poll GET /v1/rankings/{request_id}?wait_s=60"
         raise Problem("unavailable", detail, headers={"Retry-After": "10"})
     return StreamingResponse(
         _stream(gateway, request_id),

@@ -105,7 +105,7 @@ class Gateway:
             async with asyncio.timeout(_READY_S):
                 await self._producer.pressure()
         except (ServerUnavailable, TimeoutError):
-            return "the Redis/Valkey server is away"
+            return "the Redis/Valkey server cannot be reached"
         return None
 
     async def admit(self, request: Request, counted: Counted | None) -> Caller:
@@ -117,7 +117,7 @@ class Gateway:
         """
         key = _key_of(request)
         if (caller := self.key_ring.caller(key)) is None:
-            detail = "this API key is not known here" if key else "send `Authorization: Bearer KEY`"
+            detail = "this API key is unknown" if key else "send `Authorization: Bearer KEY`"
             raise Problem("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="xuankan"'})
         request.state.caller = caller.name
         self.metrics.key_requests.labels(caller.name).inc()
@@ -153,8 +153,8 @@ class Gateway:
         if caller.anonymous and len(idempotency_key) < SHORTEST_FREE_KEY:
             raise Problem(
                 "unusable",
-                f"without an API key it takes at least {SHORTEST_FREE_KEY} characters, such as a UUID: "
-                "whoever has it can read the ranking",
+                f"without an API key it must have at least {SHORTEST_FREE_KEY} characters, such as a "
+                "UUID: anyone who has it can read the ranking",
                 "Idempotency-Key",
             )
         text = f"{caller.name}\0{idempotency_key}"
@@ -168,7 +168,7 @@ class Gateway:
         """
         owner, _, rest = request_id.partition(".")
         if owner != caller.name or len(rest) != 32 or not rest.isascii() or not rest.isalnum():
-            raise Problem("not_found", "no ranking of yours has this id", "id")
+            raise Problem("not_found", "you have no ranking with this id", "id")
         return request_id
 
     async def _open(self) -> None:

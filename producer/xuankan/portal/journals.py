@@ -121,7 +121,7 @@ async def extraction(gateway: Gateway, request: Request, caller: Caller, query: 
     """`POST /v1/extract`."""
     del caller
     if gateway.uploads >= _MAX_UPLOADS:
-        raise unavailable("many files are being read now: try again in a few seconds")
+        raise unavailable("too many files are being read: try again in a few seconds")
     gateway.uploads += 1
     try:
         found = await extract(await read_body(request, MAX_FILE_BYTES), query.name)

@@ -16,7 +16,7 @@ class PortalMetrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.info = Info("xuankan_portal", "What this portal is.", registry=registry)
+        self.info = Info("xuankan_portal", "The portal's version.", registry=registry)
         self.info.info({"version": version("xuankan")})
         self.requests = Counter(
             "xuankan_portal_requests",
@@ -26,7 +26,7 @@ class PortalMetrics:
         )
         self.seconds = Histogram(
             "xuankan_portal_request_seconds",
-            "Time to answer a call; event streams and waits for a ranking left out.",
+            "Time to answer a call, without event streams and waits for a ranking.",
             ["route"],
             buckets=_CALL_SECONDS,
             registry=registry,
@@ -51,5 +51,5 @@ class PortalMetrics:
         )
         self.streams = Gauge("xuankan_portal_streams", "Open event streams.", registry=registry)
         self.waiting = Gauge(
-            "xuankan_portal_waiting", "Calls that wait for a ranking now.", registry=registry
+            "xuankan_portal_waiting", "Calls that are waiting for a ranking.", registry=registry
         )

@@ -50,7 +50,7 @@ _HEADER: Final[dict[str, Any]] = {
         "description": "Seconds after which to try again.",
         "schema": {"type": "integer", "minimum": 1},
     },
-    "Location": {"description": "Where the ranking is.", "schema": {"type": "string"}},
+    "Location": {"description": "URL of the ranking.", "schema": {"type": "string"}},
 }
 
 
@@ -146,7 +146,7 @@ def _answers(one: Operation) -> dict[str, Any]:
     return answers
 
 
-_DESCRIPTIONS: Final = {200: "Here it is.", 202: "Not yet: look again.", 204: "It is cancelled."}
+_DESCRIPTIONS: Final = {200: "Here it is.", 202: "Not ready yet: try again.", 204: "It is cancelled."}
 
 
 def _problems(one: Operation) -> dict[str, Any]:

@@ -33,10 +33,10 @@ _log = logging.getLogger("xuankan.portal")
 MEDIA_TYPE: Final = "application/problem+json"
 KINDS: Final[Mapping[str, tuple[int, str]]] = MappingProxyType(
     {
-        "malformed": (400, "The request is not what the interface describes"),
+        "malformed": (400, "The request does not match the interface description"),
         "unauthorized": (401, "An API key is needed"),
-        "not_found": (404, "There is no such thing here"),
-        "method_not_allowed": (405, "That cannot be done with this"),
+        "not_found": (404, "Not found"),
+        "method_not_allowed": (405, "Method not allowed"),
         "body_timeout": (408, "The request took too long to arrive"),
         "already_ended": (409, "The request has ended"),
         "cancelled": (410, "The request was cancelled"),
@@ -49,7 +49,7 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = MappingProxyType(
         "ranking_failed": (502, "The manuscript could not be ranked"),
         "queue_full": (503, "The queue is full"),
         "unavailable": (503, "The queue cannot be reached"),
-        "incompatible": (503, "The portal and the workers do not fit together"),
+        "incompatible": (503, "The portal and the workers are incompatible"),
         "expired": (504, "The deadline passed before the manuscript was ranked"),
     }
 )
@@ -127,7 +127,7 @@ def problem_of(error: XuankanError, request_id: str | None = None) -> Problem:
     """
     match error:
         case RequestConflict():
-            detail = "this key came with another manuscript or other options before: take a new key"
+            detail = "this key was already used with another manuscript or other options: use a new key"
             return Problem("idempotency_conflict", detail, "Idempotency-Key", request_id)
         case InputError():
             name = f"filters.{error.field}" if _is_filter(error) else error.field
@@ -136,13 +136,15 @@ def problem_of(error: XuankanError, request_id: str | None = None) -> Problem:
             _log.warning("refused: %s", error)
             wait_s = _RETRY_S if error.expected_wait_s is None else error.expected_wait_s
             retry_s = retry_after(min(wait_s, _LONGEST_RETRY_S))
-            detail = f"too many manuscripts wait for now: try again in {retry_s} s"
+            detail = f"too many manuscripts are waiting: try again in {retry_s} s"
             return Problem("queue_full", detail, None, request_id, {"Retry-After": retry_s})
         case ServerUnavailable():
             _log.error("%s", error)
-            return unavailable("the queue cannot be reached for now: try again in a few seconds", request_id)
+            return unavailable(
+                "the queue cannot be reached at the moment: try again in a few seconds", request_id
+            )
         case ResultUnknown():
-            detail = "no such ranking is queued or kept; rankings are kept for an hour after they were made"
+            detail = "no such ranking is queued or kept; rankings are kept for an hour"
             return Problem("not_found", detail, "id", request_id)
         case RequestCancelled():
             return Problem("cancelled", "it was cancelled before it was ranked", None, request_id)
@@ -150,16 +152,16 @@ def problem_of(error: XuankanError, request_id: str | None = None) -> Problem:
             return Problem("expired", "raise deadline_s, or try again later", "deadline_s", request_id)
         case RequestIncompatible() | ProtocolError():
             _log.error("%s", error)
-            detail = "the workers were set up differently from this portal; its operator has to look at it"
+            detail = "the workers and this portal are configured differently; ask the portal's operator"
             return Problem("incompatible", detail, None, request_id)
         case RequestInvalid():
             return Problem("unusable", f"the worker refused it [{error.code}]", None, request_id)
         case RequestError():
-            detail = f"the workers could not score it [{error.code}]; as a new request it may succeed"
+            detail = f"the workers could not score it [{error.code}]; it may succeed as a new request"
             return Problem("ranking_failed", detail, None, request_id)
         case _:
             _log.error("unexpected: %s", error)
-            return Problem("internal", "the portal's log says more", None, request_id)
+            return Problem("internal", "see the portal's log", None, request_id)
 
 
 def unavailable(detail: str, request_id: str | None = None) -> Problem:

@@ -25,7 +25,7 @@ class WaitQuery(Struct, forbid_unknown_fields=True):
 
     wait_s: Annotated[
         float,
-        Meta(ge=0, le=MAX_WAIT_S, description="Wait so long for the ranking; then 202 is answered."),
+        Meta(ge=0, le=MAX_WAIT_S, description="How long to wait for the ranking before answering 202."),
     ] = 0.0
 
 
@@ -34,7 +34,7 @@ class SubmitQuery(Struct, forbid_unknown_fields=True):
 
     wait_s: Annotated[
         float,
-        Meta(ge=0, le=MAX_WAIT_S, description="Wait so long for the ranking; then 202 is answered."),
+        Meta(ge=0, le=MAX_WAIT_S, description="How long to wait for the ranking before answering 202."),
     ] = 20.0
 
 

@@ -53,7 +53,7 @@ async def _submit(gateway: Gateway, request: Request, caller: Caller, wait_s: fl
     except msgspec.ValidationError as error:
         raise malformed(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Problem("malformed", "the body is no JSON in UTF-8") from None
+        raise Problem("malformed", "the body is not JSON in UTF-8") from None
     if asked.scored > 100:
         await gateway.charge(request, caller, "ranking", asked.scored / 100 - 1)
     try:
@@ -67,7 +67,7 @@ async def _submit(gateway: Gateway, request: Request, caller: Caller, wait_s: fl
         response = await _answer(gateway, request, request_id, wait_s, ticket.warnings)
     except Problem as problem:
         if problem.code == "not_found":  # it was there a moment ago
-            lost = "the queue lost the manuscript, as by a restart without its data: submit it again"
+            lost = "the queue has lost the manuscript (a restart without its data?): submit it again"
             raise unavailable(lost, request_id) from None
         raise
     if response.status_code == _GONE and idempotency_key is None:
@@ -107,13 +107,13 @@ async def _refuse_if_ended_otherwise(gateway: Gateway, request_id: str) -> None:
         code = problem_of(error).code
     else:
         code = "done"
-    raise Problem("already_ended", f"it has ended before: {code}", None, request_id)
+    raise Problem("already_ended", f"it has already ended: {code}", None, request_id)
 
 
 async def _answer(
     gateway: Gateway, request: Request, request_id: str, wait_s: float, warnings: tuple[str, ...]
 ) -> Response:
-    """The ranking, or how far it is after `wait_s`."""
+    """The ranking, or its progress after `wait_s`."""
     try:
         try:
             ranking = await _wait(gateway, request, request_id, wait_s)
@@ -149,7 +149,7 @@ async def _wait(gateway: Gateway, request: Request, request_id: str, wait_s: flo
             return result.result()
         if others[0].done():
             return None
-        raise WaitTimeout(f"request {request_id} has no ranking yet, and the portal ends")
+        raise WaitTimeout(f"request {request_id} has no ranking yet, and the portal is shutting down")
     finally:
         for task in (result, *others):
             task.cancel()
@@ -185,7 +185,7 @@ async def pending_body(
 def _check_json(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
-        detail = f"{kind or 'nothing'!r} was sent: send Content-Type: application/json"
+        detail = f"the content type is {kind or 'nothing'!r}: send Content-Type: application/json"
         raise Problem("unsupported_media_type", detail, "Content-Type")
 
 
@@ -195,6 +195,6 @@ def _idempotency_key(request: Request) -> str | None:
         return None
     key = given.strip().removeprefix('"').removesuffix('"')
     if not _KEY.fullmatch(key):
-        detail = "1 to 255 visible ASCII characters other than the quotation mark are wanted"
+        detail = "must be 1 to 255 visible ASCII characters other than the quotation mark"
         raise Problem("malformed", detail, "Idempotency-Key")
     return key

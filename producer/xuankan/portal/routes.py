@@ -78,7 +78,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
         "GET": Operation(
             "show",
             rankings.show,
-            "The ranking, or how far it is",
+            "The ranking, or its progress",
             {200: RankingBody, 202: PendingBody},
             counted="look",
             query=WaitQuery,
@@ -97,7 +97,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
         "GET": Operation(
             "events",
             events.events,
-            "How a ranking comes along, as server-sent events: queued, running, then done or problem",
+            "The progress of a ranking, as server-sent events: queued, running, then done or problem",
             {200: "text/event-stream"},
             counted="look",
             problems=("not_found", *_QUEUE),
@@ -119,13 +119,13 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
         ),
     },
     "/v1/facets": {
-        "GET": Operation("facets", journals.facets, "What filters can ask for", {200: FacetsBody}),
+        "GET": Operation("facets", journals.facets, "Values that filters can use", {200: FacetsBody}),
     },
     "/v1/extract": {
         "POST": Operation(
             "extract",
             journals.extraction,
-            "Title, abstract and keywords out of a .bib, .ris, .pdf, .docx, .tex or .txt file",
+            "Extract title, abstract and keywords from a .bib, .ris, .pdf, .docx, .tex or .txt file",
             {200: ExtractionBody},
             counted="ranking",
             query=FileQuery,
@@ -137,7 +137,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
         "GET": Operation(
             "service",
             journals.service,
-            "What this portal is, and whether it takes manuscripts now",
+            "What this portal is, and whether it is accepting manuscripts",
             {200: ServiceBody},
             open=True,
         ),

@@ -28,10 +28,10 @@ _Languages = Annotated[list[_Language], Meta(max_length=100)]
 Price = Annotated[float, Meta(ge=0, le=1_000_000)]
 # A filter is the same in a body and in a query, but for null, which a query cannot say.
 ACCESS: Final = Meta(description="true: gold or diamond only; false: the others only.")
-CHARGE: Final = Meta(description="Publishing openly costs at most so many US dollars.")
-InLanguages = Annotated[_Languages, Meta(description="It publishes in one of these.")]
-OfPublishers = Annotated[_Words, Meta(description="Its publisher's name holds one of these.")]
-OnSubjects = Annotated[_Words, Meta(description="One of its subjects holds one of these.")]
+CHARGE: Final = Meta(description="Open-access publication costs at most this many US dollars.")
+InLanguages = Annotated[_Languages, Meta(description="The journal publishes in one of these.")]
+OfPublishers = Annotated[_Words, Meta(description="The publisher's name contains one of these.")]
+OnSubjects = Annotated[_Words, Meta(description="One of the journal's subjects contains one of these.")]
 
 
 class FiltersBody(Struct, forbid_unknown_fields=True):
@@ -69,17 +69,19 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
     ] = 10
     candidates: Annotated[
         Annotated[int, Meta(ge=1, le=_MAX_CANDIDATES)] | None,
-        Meta(description="How many journals the model scores, a cheap first stage's best; 100 if not given."),
+        Meta(
+            description="How many journals the model scores; the first stage picks them. 100 if not given."
+        ),
     ] = None
     journals: Annotated[
         Annotated[list[_Word], Meta(min_length=1, max_length=_MAX_CANDIDATES)] | None,
-        Meta(description="Ids of the journals to score, in place of candidates."),
+        Meta(description="Ids of the journals to score, instead of candidates."),
     ] = None
     filters: FiltersBody | None = None
     lane: Annotated[Lane, Meta(description="bulk lets others go first.")] = "interactive"
     deadline_s: Annotated[
         Annotated[float, Meta(ge=0.1, le=604_800)] | None,
-        Meta(description="Seconds after which the ranking is of no use."),
+        Meta(description="Seconds after which the ranking is no longer of use."),
     ] = None
 
     @classmethod
@@ -117,7 +119,7 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
             Problem: two choices that exclude each other.
         """
         if self.journals is not None and self.candidates is not None:
-            raise Problem("unusable", "journals and candidates exclude each other: give one", "candidates")
+            raise Problem("unusable", "journals and candidates cannot be combined: give one", "candidates")
         return Options(
             top_k=self.top_k,
             candidates=self.journals or self.candidates or 100,
@@ -143,15 +145,17 @@ class JournalBody(Struct):
     country: str | None
     homepage: str | None
     open_access: Literal["diamond", "gold", "hybrid", "subscription"] | None
-    apc_usd: Annotated[float | None, Meta(description="List price of publishing openly, in US dollars.")]
+    apc_usd: Annotated[
+        float | None, Meta(description="List price of open-access publication, in US dollars.")
+    ]
     languages: Sequence[str]
     licence: str | None
-    subjects: Annotated[Sequence[str], Meta(description="What its papers are about, the commonest first.")]
+    subjects: Annotated[Sequence[str], Meta(description="What its papers are about, most common first.")]
     sjr: float | None
     quartile: str | None
     sources: Annotated[Sequence[str], Meta(description="Where the facts come from.")]
     examples: Annotated[
-        Sequence[str], Meta(description="Titles of real papers in it, by which the model knows it.")
+        Sequence[str], Meta(description="Titles of real papers in it, from which the model knows it.")
     ]
 
 
@@ -159,7 +163,9 @@ class PlaceBody(Struct):
     """A journal's place in a ranking."""
 
     rank: Annotated[int, Meta(ge=1)]
-    score: Annotated[float, Meta(ge=0, le=1, description="Its share of all that was scored.")]
+    score: Annotated[
+        float, Meta(ge=0, le=1, description="Its share of the softmax over all scored journals.")
+    ]
     logit: Annotated[float, Meta(description="What the ranking is sorted by.")]
     cross_encoder: float
     first_stage: float
@@ -185,7 +191,7 @@ class RankingBody(Struct):
     scored: Annotated[int, Meta(description="How many journals the model scored.")]
     release: Annotated[str, Meta(description="The model release that scored all of them.")]
     catalogue: Annotated[str, Meta(description="The version of the catalogue.")]
-    warnings: Annotated[Sequence[str], Meta(description="What may make it worse than it could be.")]
+    warnings: Annotated[Sequence[str], Meta(description="What may make the ranking less reliable.")]
     timings_ms: TimingsBody
 
 
@@ -203,7 +209,7 @@ class PendingBody(Struct):
     status: Literal["queued", "running"]
     lane: Lane
     expected_wait_s: Annotated[
-        float | None, Meta(description="Until a worker begins with it, at most; null if not known.")
+        float | None, Meta(description="At most this long until a worker starts on it; null if unknown.")
     ]
     warnings: Sequence[str]
     links: LinksBody
@@ -225,7 +231,7 @@ class FacetBody(Struct):
 
 
 class FacetsBody(Struct):
-    """What filters can ask for, the commonest first."""
+    """Values that filters can use, the commonest first."""
 
     catalogue: str
     journals: int
@@ -236,7 +242,7 @@ class FacetsBody(Struct):
 
 
 class ServiceBody(Struct):
-    """What this portal is, and whether it takes manuscripts now."""
+    """What this portal is, and whether it is accepting manuscripts."""
 
     version: str
     catalogue: str
@@ -244,7 +250,7 @@ class ServiceBody(Struct):
     key_required: bool
     accepting: bool
     expected_wait_s: float | None
-    message: Annotated[str, Meta(description="Why it takes none; empty if it does.")]
+    message: Annotated[str, Meta(description="Why it accepts none; empty if it does.")]
     extract: Annotated[Sequence[str], Meta(description="Kinds of files that /v1/extract reads.")]
     max_file_bytes: int
 
@@ -306,5 +312,5 @@ _FACTS: Final = tuple(name for name in JournalBody.__struct_fields__ if name != 
 
 
 def encode(body: object) -> bytes:
-    """As JSON."""
+    """Print JSON."""
     return msgspec.json.encode(body)

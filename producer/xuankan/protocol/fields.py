@@ -28,7 +28,7 @@ def unpack(data: bytes, max_bytes: int) -> Mapping[str, object]:
         ProtocolError: too large, not msgpack, or not a map of text keys.
     """
     if len(data) > max_bytes:
-        raise ProtocolError("message", f"{len(data)} bytes; at most {max_bytes} are read")
+        raise ProtocolError("message", f"{len(data)} bytes, but at most {max_bytes} are read")
     try:
         # msgpack raises several unrelated types on hostile input: its own ValueErrors, but also TypeError
         # (an unhashable map key), OverflowError (a timestamp out of range) and RecursionError.
@@ -60,9 +60,8 @@ class Fields:
 
     def _wrong(self, name: str, wanted: str) -> ProtocolError:
         value = self._fields.get(name)
-        return ProtocolError(
-            self._path + name, f"{shown(value) if name in self._fields else 'missing'}; {wanted} is wanted"
-        )
+        found = f"not {shown(value)}" if name in self._fields else "but is missing"
+        return ProtocolError(self._path + name, f"must be {wanted}, {found}")
 
     def text(self, name: str, max_length: int) -> str:
         """Text of at most `max_length` characters."""

@@ -37,7 +37,7 @@ _MAX_KEY_FILE_BYTES: Final = 16 * 1024
 _MAX_NAMED: Final = 16
 """Unknown key ids that are logged, each once: whoever fills the queue must not fill the log."""
 _WANTED: Final = (
-    f"{KEY_BYTES} random bytes in base64 are wanted, as `openssl rand -base64 {KEY_BYTES}` prints them"
+    f"a key is {KEY_BYTES} random bytes in base64, as `openssl rand -base64 {KEY_BYTES}` prints them"
 )
 
 Kind = Literal["request", "result"]
@@ -69,12 +69,12 @@ class Sealer:
             if len(key) != KEY_BYTES:
                 raise InputError(KEYS_VARIABLE, f"key {place} has {len(key)} bytes; {_WANTED}")
             if place > MAX_KEYS:
-                raise InputError(KEYS_VARIABLE, f"more than {MAX_KEYS} keys; take out those no longer used")
+                raise InputError(KEYS_VARIABLE, f"more than {MAX_KEYS} keys; remove those no longer used")
             if (key_id := _expand(key, b"key id", _KEY_ID_BYTES)) in self._keys:
                 raise InputError(KEYS_VARIABLE, f"key {place} is there twice")
             self._keys[key_id] = key
         if required and not self._keys:
-            raise InputError(REQUIRE_VARIABLE, f"it is set, but {KEYS_VARIABLE} gives no key")
+            raise InputError(REQUIRE_VARIABLE, f"it is set, but {KEYS_VARIABLE} holds no key")
 
     def __repr__(self) -> str:
         return f"Sealer(key_ids={list(self.key_ids)}, required={self.required})"
@@ -94,7 +94,7 @@ class Sealer:
             text = _read(Path(text[1:]))
         required = environment.get(REQUIRE_VARIABLE, "0")
         if required not in ("", "0", "1"):
-            raise InputError(REQUIRE_VARIABLE, "it is neither 0 nor 1")
+            raise InputError(REQUIRE_VARIABLE, "must be 0 or 1")
         return cls(parse_keys(text), required=required == "1")
 
     @property
@@ -122,7 +122,7 @@ class Sealer:
         if not is_sealed(body):
             return body
         if len(body) > (most := _MAX_BYTES[kind] + OVERHEAD_BYTES):
-            raise ProtocolError("message", f"{len(body)} bytes; at most {most} are read")
+            raise ProtocolError("message", f"{len(body)} bytes, but at most {most} are read")
         header = body[:_HEADER_BYTES]
         if (key := self._keys.get(header[len(MAGIC) :])) is None:
             raise SealError(self._unknown(kind, header[len(MAGIC) :]))
@@ -133,7 +133,7 @@ class Sealer:
             return _cipher(key, request_id).decrypt(nonce, sealed, _bound(header, kind, request_id))
         except (InvalidTag, ValueError):  # ValueError: cut short
             raise SealError(
-                f"the sealed {kind} does not open: it was changed, or sealed for another request"
+                f"the sealed {kind} cannot be opened: it was changed, or sealed for another request"
             ) from None
 
     def _unknown(self, kind: Kind, key_id: bytes) -> str:
@@ -157,7 +157,7 @@ def parse_keys(text: str) -> list[bytes]:
         try:
             keys.append(base64.b64decode(word, validate=True))
         except (binascii.Error, ValueError):
-            raise InputError(KEYS_VARIABLE, f"key {place} is no base64; {_WANTED}") from None
+            raise InputError(KEYS_VARIABLE, f"key {place} is not base64; {_WANTED}") from None
     return keys
 
 
@@ -168,7 +168,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise InputError(KEYS_VARIABLE, f"{path} cannot be read: {error.strerror}") from None
     if len(data) > _MAX_KEY_FILE_BYTES or not data.strip():
-        raise InputError(KEYS_VARIABLE, f"{path} is no file of keys, one a line")
+        raise InputError(KEYS_VARIABLE, f"{path} is not a file of keys, one per line")
     return data.decode("ascii", errors="replace")
 
 

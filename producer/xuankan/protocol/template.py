@@ -97,7 +97,7 @@ class Template:
             ValueError: the JSON is no tokenizer, a special token is missing, or separators is not 1 or 2.
         """
         if separators not in _LAYOUTS:
-            raise ValueError(f"separators is {separators}; 1 and 2 are known")
+            raise ValueError(f"separators must be 1 or 2, not {separators}")
         try:
             tokenizer = Tokenizer.from_str(tokenizer_json.decode())
         except Exception as error:  # the tokenizers library raises bare Exception

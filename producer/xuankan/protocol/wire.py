@@ -126,7 +126,7 @@ class Request:
             raise ProtocolError("candidates", "the same journal is named twice")
         first_stage = fields.array("first_stage", _FLOAT32, MAX_CANDIDATES)
         if len(first_stage) != len(candidates) or not np.isfinite(first_stage).all():
-            raise ProtocolError("first_stage", f"{len(candidates)} finite scores are wanted, one a candidate")
+            raise ProtocolError("first_stage", f"must be {len(candidates)} finite numbers, one per candidate")
         return cls(
             id=_request_id(fields),
             lane=cast(Lane, _one_of(fields, "lane", LANES)),
@@ -304,7 +304,7 @@ class Result:
 
 def _ranked(item: object, path: str) -> RankedJournal:
     if not isinstance(item, dict):
-        raise ProtocolError(path, f"{type(item).__name__}; a map is wanted")
+        raise ProtocolError(path, f"must be a map, not {type(item).__name__}")
     fields = Fields(cast(Mapping[str, object], item), path + ".")
     return RankedJournal(
         rank=fields.integer("rank", 1, MAX_CANDIDATES),
@@ -350,7 +350,7 @@ def _reply(fields: Fields) -> str | None:
 def _one_of(fields: Fields, name: str, values: tuple[str, ...]) -> str:
     value = fields.text(name, 64)
     if value not in values:
-        raise ProtocolError(name, f"{shown(value)}; one of {', '.join(values)} is wanted")
+        raise ProtocolError(name, f"must be one of {', '.join(values)}, not {shown(value)}")
     return value
 
 

@@ -52,7 +52,7 @@ def _warn_of_trust(address: Address) -> None:
         _trusted.add(server)
         _log.warning(
             "%s: its certificate is not verified, as the URL says (ssl_cert_reqs, ssl_check_hostname): "
-            "whoever is on the way can read and change everything; give ssl_ca_certs instead",
+            "anyone on the network path can read and change everything; use ssl_ca_certs instead",
             server,
         )
 

@@ -56,7 +56,7 @@ class Locator:
         sentinel = self._address.kind == "sentinel"
         what = f"the master {self._address.master!r}" if sentinel else f"slot {self._slot}"
         raise faults.ConnectionError(
-            f"no {'Sentinel' if sentinel else 'node'} can tell where {what} is"
+            f"no {'Sentinel' if sentinel else 'node'} knows where {what} is"
             + (f": {problem}" if problem is not None else "")
         ) from problem
 

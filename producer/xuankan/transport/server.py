@@ -89,7 +89,7 @@ class Server:
         self._failing.add(who)
         if not self._away:
             self._away = True
-            _log.warning("%s is away, trying again: %s", self.where, error)
+            _log.warning("%s cannot be reached, retrying: %s", self.where, error)
 
     def answered(self, who: object) -> None:
         """Say once that the server is back, when nobody fails any more."""
@@ -97,7 +97,7 @@ class Server:
         self._failing.discard(who)
         if self._away and not self._failing:
             self._away = False
-            _log.warning("%s is back", self.where)
+            _log.warning("%s is available again", self.where)
 
     async def close(self) -> None:
         """Close every connection."""

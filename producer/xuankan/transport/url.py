@@ -11,10 +11,10 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from xuankan.errors import InputError
 
 FORMS: Final = (
-    "redis://[user:password@]host:port/db, unix:///path, redis+sentinel://host:port,host:port/master/db or "
-    "redis+cluster://host:port,host:port is wanted (rediss for TLS)"
+    "use redis://[user:password@]host:port/db, unix:///path, redis+sentinel://host:port,host:port/master/db "
+    "or redis+cluster://host:port,host:port (rediss for TLS)"
 )
-_ENCODE: Final = "/, ?, # and % in a password are written %2F, %3F, %23 and %25"
+_ENCODE: Final = "/, ?, # and % in a password must be written as %2F, %3F, %23 and %25"
 _SCHEME: Final = re.compile(r"(?:(rediss?)(?:\+(sentinel|cluster))?|unix)")
 _PORTS: Final = {"server": 6379, "sentinel": 26379, "cluster": 6379}
 _SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
@@ -96,15 +96,17 @@ class Address:
         if path:
             if len(path) > 1 or not path[0].isdecimal():
                 # Not repeated: what follows a `/` in a password that was not encoded stands here.
-                raise InputError("url", f"its path is no number of a database; {_ENCODE}; {FORMS}")
+                raise InputError("url", f"its path is not a database number; {_ENCODE}; {FORMS}")
             options.setdefault("db", int(path[0]))
         if kind == "cluster" and options.get("db"):
-            raise InputError("url", "a Cluster has no other database than 0")
+            raise InputError("url", "a Cluster has only database 0")
         sentinel = {
             name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS if name in options
         }
         if sentinel and kind != "sentinel":
-            raise InputError("url", f"{_SENTINEL_OPTIONS[0]} and the like are for redis+sentinel://")
+            raise InputError(
+                "url", f"{_SENTINEL_OPTIONS[0]} and similar options are for redis+sentinel:// only"
+            )
         return cls(kind, nodes, "", master, scheme[1] == "rediss", options, sentinel)
 
     def __str__(self) -> str:
@@ -135,15 +137,15 @@ def _options(parts: SplitResult) -> dict[str, Any]:
     for name, value in parse_qsl(parts.query):
         kind = _OPTIONS.get(name)
         if kind is None:
-            raise InputError("url", f"the option {name!r} is none of {', '.join(_OPTIONS)}")
+            raise InputError("url", f"the option {name!r} is not one of {', '.join(_OPTIONS)}")
         if name.startswith("ssl_") and not parts.scheme.startswith("rediss"):
             raise InputError("url", f"{name} is an option of rediss:// (TLS)")
         try:
             options[name] = _truth(value) if kind is bool else kind(value)
         except ValueError:
-            raise InputError("url", f"{value!r} is no value of the option {name}") from None
+            raise InputError("url", f"{value!r} is not a valid value for {name}") from None
         if kind is float and not options[name] > 0:
-            raise InputError("url", f"{name} is {value}; more than 0 seconds are wanted")
+            raise InputError("url", f"{name} is must be greater than 0 seconds, not {value}")
     return options
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Measure Xuankan beside what else could do its work."""
+    """Benchmark Xuankan against the alternatives."""
 
 
 bench.add_command(gpu)
@@ -29,14 +29,14 @@ bench.add_command(gpu)
     "--papers", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
     help="Parquet table with the columns title, abstract, journal (and split).",
 )  # fmt: skip
-@click.option("--split", help="Only papers of this split.")
+@click.option("--split", help="Use only papers of this split.")
 @click.option("--manuscripts", default=4, show_default=True, help="Manuscripts of each round.")
 @click.option("--candidates", default=100, show_default=True, help="Journals scored for each manuscript.")
-@click.option("--rounds", default=5, show_default=True, help="How often both are measured.")
-@click.option("--seed", default=0, show_default=True, help="Chooses the manuscripts.")
+@click.option("--rounds", default=5, show_default=True, help="Number of rounds in which both are measured.")
+@click.option("--seed", default=0, show_default=True, help="Seed that chooses the manuscripts.")
 @click.option(
     "--model", "release", type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Release that the worker serves.  [default: the one in the package]",
+    help="Release for the worker to serve.  [default: the packaged one]",
 )  # fmt: skip
 @click.option(
     "--checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -52,9 +52,9 @@ def _names(known: tuple[str, ...]) -> object:
     type=click.IntRange(1, 1024),
     default=16,
     show_default=True,
-    help="Rows of a batch at most.",
+    help="Most rows in a batch.",
 )
-@click.option("--buckets", metavar="LIST", help="Passed on to `xuankan model build`.")
+@click.option("--buckets", metavar="LIST", help="Passed to `xuankan model build`.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 32),
@@ -62,9 +62,17 @@ def _names(known: tuple[str, ...]) -> object:
     show_default=True,
     help="Workers that share the GPU. Results of different numbers of them, and of rows, are kept.",
 )
-@click.option("--producers", type=click.IntRange(2), default=8, show_default=True, help="Feeding processes.")
-@click.option("--seed", default=0, show_default=True, help="Chooses the manuscripts.")
-@click.option("--quick", is_flag=True, help="Short measurements of few pairs, to see that all works.")
+@click.option(
+    "--producers",
+    type=click.IntRange(2),
+    default=8,
+    show_default=True,
+    help="Processes that submit requests.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed that chooses the manuscripts.")
+@click.option(
+    "--quick", is_flag=True, help="Short measurements of a few pairs, to see that everything works."
+)
 def gpu(
     papers: Path,
     split: str,

@@ -25,22 +25,22 @@ from xuankan_worker.manifest import Manifest
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
 @click.option(
     "--max-batch", type=click.IntRange(1, 1024), default=MAX_BATCH, show_default=True,
-    help=f"Rows of a batch at most; long rows are fewer, as a batch has at most {MAX_TOKENS} tokens.",
+    help=f"Most rows in a batch; fewer if rows are long, because a batch has at most {MAX_TOKENS} tokens.",
 )  # fmt: skip
 @click.option(
     "--buckets", metavar="LIST",
-    help="Lengths to pad to, as in 128,256,512, or lengths x rows: 256x4,256x16,512x16.  "
+    help="Lengths to pad to, such as 128,256,512, or lengths x rows: 256x4,256x16,512x16.  "
     "[default: few up to 192, then every 16]",
 )  # fmt: skip
 @click.option(
     "--lengths-from", "papers", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Parquet table of papers: choose the buckets that pad their pairs the least (needs the extra data).",
+    help="Parquet table of papers: choose the buckets that need the least padding (extra `data`).",
 )  # fmt: skip
 @click.option(
-    "--target", metavar="LIST", default="", help="GPU generations, as in sm_86,sm_89; TensorRT-RTX only."
+    "--target", metavar="LIST", default="", help="GPU generations, such as sm_86,sm_89; TensorRT-RTX only."
 )
 @click.option(
-    "--library", "flavour", type=click.Choice(FLAVOURS), help="Which TensorRT, where both are installed."
+    "--library", "flavour", type=click.Choice(FLAVOURS), help="Which TensorRT to use if both are installed."
 )
 def build(
     release: Path,

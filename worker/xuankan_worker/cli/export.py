@@ -22,12 +22,18 @@ _TOKENS = click.IntRange(16)
     type=click.Path(file_okay=False, path_type=Path),
     help="Gets model.fp16.onnx, manifest.json and, if it is not the package's, the template.",
 )
-@click.option("--name", help="Of the release; default: CHECKPOINT's.")
-@click.option("--max-manuscript-tokens", type=_TOKENS, help="Longer manuscripts are cut at their end.")
-@click.option("--max-profile-tokens", type=_TOKENS, help="Longer journal profiles are cut at their end.")
-@click.option("--first-stage-weight", type=float, help="Of the first stage's score beside the logit.")
-@click.option("--temperature", type=click.FloatRange(0, min_open=True), help="Of the softmax over journals.")
-@click.option("--catalogue", type=_FILE, help="Whose profiles it is compared on; default: the shipped one.")
+@click.option("--name", help="Name of the release; default: CHECKPOINT's.")
+@click.option("--max-manuscript-tokens", type=_TOKENS, help="Longer manuscripts are truncated.")
+@click.option("--max-profile-tokens", type=_TOKENS, help="Longer journal profiles are truncated.")
+@click.option("--first-stage-weight", type=float, help="Weight of the first stage's score.")
+@click.option(
+    "--temperature", type=click.FloatRange(0, min_open=True), help="Temperature of the softmax over journals."
+)
+@click.option(
+    "--catalogue",
+    type=_FILE,
+    help="Catalogue whose profiles are used to compare it; default: the packaged one.",
+)
 def export(
     checkpoint: Path | None,
     out: Path,

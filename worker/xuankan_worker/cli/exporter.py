@@ -13,10 +13,18 @@ from xuankan.cli.options import log_format_option, namespace_option, redis_optio
 @redis_option()
 @namespace_option("Prefix of every key.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=9108, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9108,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option(
-    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="0.0.0.0 in a container."
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 in a container.",
 )
 @log_format_option()
 def exporter(url: str, namespace: str, port: int, host: str, log_format: Literal["text", "json"]) -> None:

@@ -47,13 +47,13 @@ for _command in (export, build, quantize):
 @model.command()
 @click.option("--papers", required=True, type=_FILE, help="Parquet table of papers with their splits.")
 @click.option("--out", required=True, type=_NEW_FILE, help="The .npz to write.")
-@click.option("--catalogue", type=_FILE, help="Catalogue to train for; default: the shipped one.")
-@click.option("--first-stage", type=_FILE, help="Its first stage; default: the shipped one.")
-@click.option("--template", type=_DIRECTORY, help="Tokenizer and budgets; default: the shipped ones.")
+@click.option("--catalogue", type=_FILE, help="Catalogue to train for; default: the packaged one.")
+@click.option("--first-stage", type=_FILE, help="Its first stage; default: the packaged one.")
+@click.option("--template", type=_DIRECTORY, help="Tokenizer and budgets; default: the packaged ones.")
 @click.option(
     "--evaluate-on", default="dev,test,transfer", show_default=True, help="Splits to measure after training."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the folds.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the folds.")
 def prepare(
     papers: Path,
     out: Path,
@@ -94,20 +94,20 @@ def prepare(
 @click.option("--data", "data_path", type=_FILE, help="Training data made by `xuankan model prepare`.")
 @click.option("--base", required=True, type=_DIRECTORY, help="BERT checkpoint to start from.")
 @click.option(
-    "--out", required=True, type=_DIRECTORY, help="Gets the checkpoint; an interrupted run goes on."
+    "--out", required=True, type=_DIRECTORY, help="Directory for the checkpoint; an interrupted run resumes."
 )
-@click.option("--base-name", help="What to call the base model; default: the directory's name.")
+@click.option("--base-name", help="Name of the base model; default: the directory's name.")
 @click.option("--device", default="auto", show_default=True, help="auto, cuda or cpu.")
 @click.option("--steps", default=2400, show_default=True)
-@click.option("--batch", default=128, show_default=True, help="Papers a step.")
+@click.option("--batch", default=128, show_default=True, help="Papers per step.")
 @click.option("--pass-papers", type=int, help="Papers on the device at a time; default: all of a step's.")
-@click.option("--negatives", default=23, show_default=True, help="Drawn journals a paper.")
+@click.option("--negatives", default=23, show_default=True, help="Negative journals drawn per paper.")
 @click.option("--rate", default=3e-4, show_default=True, help="Highest learning rate.")
 @click.option(
     "--auxiliary", default=0.2, show_default=True, help="Weight of the auxiliary classifier's loss."
 )
 @click.option("--first-stage-scale", default=0.5, show_default=True, help="Of its logits in training.")
-@click.option("--masked", default=0.15, show_default=True, help="Share of the tokens that are masked.")
+@click.option("--masked", default=0.15, show_default=True, help="Share of tokens to mask.")
 @click.option("--layers", type=int, help="Encoder layers to keep of the base model's.")
 @click.option("--activation", help="Feed-forward activation in place of the base model's, such as relu.")
 @click.option("--seed", default=0, show_default=True)
@@ -184,9 +184,11 @@ def train(
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--data", "data_path", required=True, type=_FILE, help="What the checkpoint was trained on.")
 @click.option("--name", required=True, help="Of the release.")
-@click.option("--out", required=True, type=_DIRECTORY, help="Gets model.onnx and manifest.json.")
+@click.option("--out", required=True, type=_DIRECTORY, help="Directory for model.onnx and manifest.json.")
 @click.option("--samples", type=click.IntRange(50), default=600, show_default=True, help="Calibration pairs.")
-@click.option("--float32", "as_float", is_flag=True, help="Do not quantize: a release to compare with.")
+@click.option(
+    "--float32", "as_float", is_flag=True, help="Do not quantize, to make a release to compare with."
+)
 def publish(checkpoint: Path, data_path: Path, name: str, out: Path, samples: int, as_float: bool) -> None:
     """Make a release of a CHECKPOINT that `xuankan model train` wrote.
 
@@ -215,12 +217,12 @@ def publish(checkpoint: Path, data_path: Path, name: str, out: Path, samples: in
 @click.option(
     "--papers", required=True, type=_FILE, help="Parquet table: title, abstract, journal (and split)."
 )
-@click.option("--split", help="Only papers of this split.")
+@click.option("--split", help="Use only papers of this split.")
 @click.option("--limit", type=click.IntRange(1), help="A seeded random sample of this many papers.")
 @click.option("--candidates", default=100, show_default=True, type=click.IntRange(1))
 @click.option("--engine", default="auto", show_default=True, type=click.Choice(["auto", "tensorrt", "onnx"]))
-@click.option("--model", "release", type=_DIRECTORY, help="Release to judge; default: the shipped one.")
-@click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@click.option("--model", "release", type=_DIRECTORY, help="Release to evaluate; default: the packaged one.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
     papers: Path,

@@ -20,18 +20,22 @@ if TYPE_CHECKING:
     help="Parquet table of papers: title, abstract, journal, split.",
 )  # fmt: skip
 @click.option(
-    "--samples", type=int, default=512, show_default=True, help="Calibration pairs; 500 to 1000 are good."
+    "--samples",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Number of calibration pairs; 500 to 1000 work well.",
 )
 @click.option("--precision", type=click.Choice(["int8", "fp8"]), default="int8", show_default=True)
 @click.option(
     "--papers", "judging", type=click.IntRange(1), default=300, show_default=True,
-    help="Papers that judge the result, 20 journals each.",
+    help="Papers to evaluate the result on, 20 journals each.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.FloatRange(0), default=0.8, show_default=True,
-    help="Percent of top-1 or MRR that may be lost against FP16.",
+    help="Percentage of top-1 or MRR that may be lost against FP16.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Write it whatever it loses.")
+@click.option("--force", is_flag=True, help="Write it no matter how much it loses.")
 def quantize(
     release: Path,
     papers: Path,

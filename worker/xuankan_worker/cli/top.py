@@ -15,7 +15,7 @@ from xuankan.cli.options import namespace_option, redis_option
     type=click.FloatRange(0.2, 60),
     default=1.0,
     show_default=True,
-    help="Seconds between looks; workers tell something new every second.",
+    help="Seconds between updates; workers report every second.",
 )
 def top(url: str, namespace: str, interval_s: float) -> None:
     """Watch lanes, workers, batches and GPUs until `q` or Ctrl-C.

@@ -22,7 +22,7 @@ _NAMESPACE = namespace_option("Prefix of every key, so that deployments can shar
 
 @click.group()
 def worker() -> None:
-    """Run workers, which score requests from the queue, and look at them."""
+    """Run workers, which score requests from the queue, and show their status."""
 
 
 @worker.command()
@@ -33,14 +33,14 @@ def worker() -> None:
     type=click.Choice(["auto", "tensorrt", "onnx"]),
     default="auto",
     show_default=True,
-    help="What runs the model. auto: TensorRT where there is a GPU for it, else ONNX Runtime on the CPU.",
+    help="What runs the model. auto: TensorRT if there is a GPU for it, otherwise ONNX Runtime on the CPU.",
 )
 @click.option(
     "--model",
     "model_dir",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A model release, as `xuankan model train` writes it. Default: the one in the package.",
+    help="A model release, as `xuankan model train` writes it. Default: the packaged one.",
 )
 @catalogue_option("A catalogue, as `xuankan catalogue` writes it.")
 @click.option(
@@ -48,7 +48,7 @@ def worker() -> None:
     type=click.IntRange(1, 1024),
     default=16,
     show_default=True,
-    help="Rows of a batch at most.",
+    help="Most rows in a batch.",
 )
 @click.option(
     "--name",
@@ -63,11 +63,11 @@ def worker() -> None:
     show_default=True,
     help="Seconds after which others take over the requests of a worker that no longer answers.",
 )
-@click.option("--burst", is_flag=True, help="End when the queue is empty.")
+@click.option("--burst", is_flag=True, help="Exit when the queue is empty.")
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
-    help="Serve /metrics, /healthz and /readyz on this port; 0 takes a free one and logs it. Default: none.",
+    help="Serve /metrics, /healthz and /readyz on this port; 0 picks a free one and logs it. Default: none.",
 )
 @click.option(
     "--metrics-host",
@@ -139,7 +139,7 @@ def run(
 @worker.command()
 @_REDIS
 @_NAMESPACE
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def status(url: str, namespace: str, as_json: bool) -> None:
     """Show the live workers, what is queued and running in each lane, and the dead entries."""
     import asyncio
@@ -165,7 +165,7 @@ def status(url: str, namespace: str, as_json: bool) -> None:
         raise click.ClickException(str(error)) from error
     except (RedisError, OSError) as error:
         raise click.ClickException(
-            f"the Redis/Valkey server cannot be asked ({error}); is --redis right, and is it running?"
+            f"the Redis/Valkey server does not answer ({error}): check --redis, and that it is running"
         ) from error
     if as_json:
         click.echo(found.to_json())
@@ -218,7 +218,7 @@ def _print_status(found: ShardStatus) -> None:
             )
         console.print(table)
     else:
-        console.print("no live worker")
+        console.print("no running worker")
     lanes = Table("lane", "queued", "running")
     for lane in found.lanes:
         lanes.add_row(lane.lane, str(lane.queued), str(lane.running))

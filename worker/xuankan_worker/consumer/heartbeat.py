@@ -67,7 +67,7 @@ class Heartbeat:
         keys = self._config.keys
         # A worker that was only paused is a consumer again by its next read, and named by its next tick.
         for name in await self._streams.retire(round(GONE_AFTER_LEASES * self._config.lease_s * 1000)):
-            _log.info("consumer of a worker that is gone deleted", extra=fields(name=name))
+            _log.info("deleted the consumer of a worker that is gone", extra=fields(name=name))
         for name in cast(set[bytes], await self._server.command("SMEMBERS", keys.workers)):
             if not await self._server.command("EXISTS", keys.worker(name.decode())):
                 await self._server.command("SREM", keys.workers, name)

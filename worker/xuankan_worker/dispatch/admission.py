@@ -40,10 +40,12 @@ class Admission:
             code = _CODES.get(type(error), "undecodable")
             return self._outcomes.unreadable(entry, Failure(code, str(error)[:500], error.field), now_ms)
         if entry.request_id not in (None, request.id):
-            message = f"the entry is of request {entry.request_id!r}, but the request in it is {request.id!r}"
+            message = (
+                f"the entry belongs to request {entry.request_id!r}, but the request in it is {request.id!r}"
+            )
             return self._outcomes.unreadable(entry, Failure("id_mismatch", message, "id"), now_ms)
         if self._config.sealer.required and not is_sealed(entry.body):
-            message = f"this deployment takes sealed requests only: give the producer {KEYS_VARIABLE}"
+            message = f"this deployment accepts only sealed requests: give the producer {KEYS_VARIABLE}"
             return self._outcomes.without_ranking(
                 entry, request, "invalid", Failure("not_sealed", message), now_ms
             )
@@ -55,7 +57,7 @@ class Admission:
             )
         if entry.deliveries > self._config.max_deliveries:
             message = (
-                f"handed to workers {entry.deliveries - 1} times without an end, "
+                f"delivered to workers {entry.deliveries - 1} times without finishing, "
                 f"at most {self._config.max_deliveries} are allowed: it may be what stops them"
             )
             return self._outcomes.without_ranking(
@@ -92,7 +94,7 @@ class Admission:
         if (count := len(request.candidates)) > config.max_candidates:
             return Failure(
                 "too_many_candidates",
-                f"{count} journals to score; this worker scores at most {config.max_candidates} a request",
+                f"{count} journals to score; this worker scores at most {config.max_candidates} per request",
                 "candidates",
             )
         if (journal := int(request.candidates.max())) >= len(catalogue):
@@ -105,7 +107,7 @@ class Admission:
         if (count := len(request.tokens)) > template.max_manuscript_tokens:
             return Failure(
                 "too_many_tokens",
-                f"{count} tokens; the template allows {template.max_manuscript_tokens}: cut the manuscript",
+                f"{count} tokens; the template allows {template.max_manuscript_tokens}: shorten the text",
                 "tokens",
             )
         vocabulary = served.engine.info.vocabulary_size

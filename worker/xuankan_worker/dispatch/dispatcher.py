@@ -81,7 +81,7 @@ class Dispatcher:
 
     @property
     def waiting_rows(self) -> int:
-        """Rows read that wait to be run."""
+        """Rows that have been read and wait to run."""
         return sum(self._scheduler.waiting_rows(lane) for lane in LANES)
 
     def room(self, lane: Lane) -> int:
@@ -178,7 +178,7 @@ class Dispatcher:
             facts = fields(rows=run.batch.rows, bucket=run.batch.bucket, reason=str(run.error))
             _log.warning("a batch failed", extra=facts)
             if isinstance(run.error, DeviceLost):
-                _log.error("the device is lost; its requests are left to others", extra=facts)
+                _log.error("the device is lost; other workers will take over its requests", extra=facts)
                 self.broken.set_exception(run.error)
                 return
             given_up = self._scheduler.failed(run.batch, run.context, self._served.engine.info.contexts)
@@ -216,7 +216,7 @@ class Dispatcher:
             _log.warning("a request ended without a ranking", extra=facts)
         elif burial is not None:
             facts = fields(code=burial.code, entry=key.entry, bytes=len(outcome.entry.body))
-            _log.warning("an entry names no request; sent to the dead stream", extra=facts)
+            _log.warning("an entry names no request; moved to the dead stream", extra=facts)
         self.committer.put(outcome)
 
     def _on_committed(self, outcome: EntryOutcome, written: bool | None, seconds: float) -> None:

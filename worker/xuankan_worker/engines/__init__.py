@@ -35,7 +35,7 @@ def open_engine(kind: EngineKind, release: Path, max_batch: int = 16) -> Engine:
         InputError: `kind` or `max_batch` is out of range.
     """
     if max_batch < 1:
-        raise InputError("max_batch", f"{max_batch}; at least 1 is wanted")
+        raise InputError("max_batch", f"must be at least 1, not {max_batch}")
     if kind == "tensorrt":
         return _open_tensorrt(release, max_batch)
     if kind == "onnx":

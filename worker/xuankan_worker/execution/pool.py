@@ -221,7 +221,7 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *arg
     try:
         loop.call_soon_threadsafe(callback, *args)
     except RuntimeError:  # the loop was closed under us: nobody is left to tell
-        _log.debug("a batch ended after the worker was gone")
+        _log.debug("a batch ended after the worker had stopped")
 
 
 def _settle(ready: asyncio.Future[None], error: Exception | None) -> None:

@@ -45,7 +45,7 @@ class ServedModel:
         if tokens > info.vocabulary_size:
             raise ReleaseError(
                 f"the template has {tokens} tokens, but the model of engine {info.name} knows only "
-                f"{info.vocabulary_size}: they are not of one release"
+                f"{info.vocabulary_size}: they belong to different releases"
             )
         longest = int(self.profiles.lengths.max()) + self.template.max_manuscript_tokens + SPECIAL_TOKENS
         if longest > (bucket := info.buckets[-1]):

@@ -27,7 +27,7 @@ def checks(release: Path | None, catalogue: Catalogue | None, must_serve: bool) 
         must_serve: whether it is a failure if no engine is installed, as on a producer's machine.
     """
     if not must_serve and not any(map(_is_installed, ("onnxruntime", "tensorrt", "tensorrt_rtx"))):
-        fact = "no engine is installed here, and producers need none"
+        fact = "no engine is installed here, and producers do not need one"
         return [Finding(AREA, "engine", "ok", fact)]
     directory = release or default_release()
     found: list[Finding] = []
@@ -54,7 +54,7 @@ def _release(directory: Path, catalogue: Catalogue | None, found: list[Finding])
         manifest.verify(directory, absent)
         template_of(manifest, directory)
     except XuankanError as error:
-        remedy = "give another by --model, or install this one again"
+        remedy = "choose another with --model, or reinstall this one"
         found.append(Finding(AREA, "release", "failure", str(error), remedy))
         return None
     if absent:  # engines alone serve, and weigh half as much
@@ -64,10 +64,14 @@ def _release(directory: Path, catalogue: Catalogue | None, found: list[Finding])
         fact = f"{manifest.name}, {manifest.fingerprint}, its {len(manifest.files)} {files} as made"
     found.append(Finding(AREA, "release", "ok", fact))
     if catalogue is not None and catalogue.version != manifest.catalogue:
-        fact = f"trained on catalogue {manifest.catalogue}, and here is {catalogue.version}"
+        fact = f"trained on catalogue {manifest.catalogue}, but the catalogue here is {catalogue.version}"
         found.append(
             Finding(
-                AREA, "release", "warning", fact, "measure it on yours: xuankan model evaluate --papers FILE"
+                AREA,
+                "release",
+                "warning",
+                fact,
+                "measure it on your papers: xuankan model evaluate --papers FILE",
             )
         )
     return manifest
@@ -86,7 +90,7 @@ def _gpu(gpu: GpuIdentity | None) -> Finding:
     fact = "an NVIDIA driver is loaded, but CUDA finds no GPU"
     if hidden is not None:
         fact += f" (CUDA_VISIBLE_DEVICES is {hidden!r})"
-    remedy = "see what nvidia-smi says; a container needs `--gpus all`; CUDA 13 needs driver 580 or later"
+    remedy = "check nvidia-smi; a container needs `--gpus all`; CUDA 13 needs driver 580 or later"
     return Finding(AREA, "GPU", "warning", fact, remedy)
 
 
@@ -108,7 +112,7 @@ def _tensorrt(gpu: GpuIdentity | None, libraries: list[Library]) -> list[Finding
         state: State = "ok"
         fact, remedy = str(library), ""
         if library.is_rtx and gpu is not None and gpu.capability == "9.0":
-            fact += "; NVIDIA does not list Hopper for it, and tests it on other GPUs only"
+            fact += "; NVIDIA does not list Hopper for it"
             if tuple(int(part) for part in library.version.split(".")[:2]) >= (1, 7):
                 state = "failure"
                 fact += ", and refuses it from 1.7 on"
@@ -122,7 +126,7 @@ def _engine(
 ) -> Finding:
     """What `--engine auto` would take, tried out as far as that is quick."""
     if manifest is None:
-        return Finding(AREA, "engine", "unknown", "not tried without a release")
+        return Finding(AREA, "engine", "unknown", "not tested without a release")
     reason = ""
     if gpu is not None and libraries:
         try:

@@ -54,7 +54,7 @@ class QueueMetrics(Collector):
         self._look: Scrape | None = None
 
     def saw(self, look: Scrape | None) -> None:
-        """Take note of a look; None: the server cannot be asked."""
+        """Take note of a look; None: the server does not answer."""
         self._look = look
         if look is not None and look.load.rows_per_s is not None:
             staying = sum(worker.state != "draining" for worker in look.load.workers)
@@ -64,7 +64,7 @@ class QueueMetrics(Collector):
         """For the registry."""
         look = self._look
         yield GaugeMetricFamily(
-            "xuankan_queue_up", "1 while the server tells of the queue.", look is not None
+            "xuankan_queue_up", "1 while the server answers about the queue.", look is not None
         )
         if look is not None:
             yield from self._lanes(look)
@@ -79,17 +79,17 @@ class QueueMetrics(Collector):
         )
         work = GaugeMetricFamily(
             "xuankan_queue_work_seconds",
-            "Work that waits, in seconds of one worker as fast as the present ones are on average.",
+            "Waiting work, in seconds for one worker of the current average speed.",
             labels=by_lane,
         )
         wait = GaugeMetricFamily(
             "xuankan_queue_wait_seconds",
-            "Expected time until a request that is submitted now gets its turn; infinite without workers.",
+            "Expected wait of a request submitted now; infinite without workers.",
             labels=by_lane,
         )
         oldest = GaugeMetricFamily(
             "xuankan_queue_oldest_seconds",
-            "Time that the oldest request which no worker has read has waited; 0 if none waits.",
+            "Age of the oldest request that no worker has read; 0 if none is waiting.",
             labels=by_lane,
         )
         for lane in LANES:
@@ -113,26 +113,26 @@ class QueueMetrics(Collector):
 
 def _whole(look: Scrape) -> Iterable[Metric]:
     load = look.load
-    workers = GaugeMetricFamily("xuankan_workers", "Workers that are alive, by state.", labels=["state"])
+    workers = GaugeMetricFamily("xuankan_workers", "Running workers, by state.", labels=["state"])
     for state in ("starting", "running", "draining"):
         workers.add_metric([state], sum(worker.state == state for worker in load.workers))
     yield workers
     yield GaugeMetricFamily(
         "xuankan_capacity_rows_per_second",
-        "Rows a second of all workers while rows wait.",
+        "Rows per second of all workers while rows wait.",
         load.rows_per_s or 0,
     )
     yield GaugeMetricFamily("xuankan_dead_letters", "Entries of the dead stream.", look.dead)
     if (memory := load.memory) is not None:
         yield GaugeMetricFamily(
-            "xuankan_server_memory_used_bytes", "Memory of the server.", memory.used_bytes
+            "xuankan_server_memory_used_bytes", "Memory used by the server.", memory.used_bytes
         )
         yield GaugeMetricFamily(
             "xuankan_server_memory_limit_bytes", "The server's maxmemory; 0 if it has none.", memory.max_bytes
         )
         yield GaugeMetricFamily(
             "xuankan_server_evicts",
-            "1 if the server deletes keys when its memory is full: rankings get lost.",
+            "1 if the server evicts keys when its memory is full, which loses rankings.",
             memory.evicts,
         )
 
@@ -183,7 +183,7 @@ class Exporter:
         await self._server.close()
 
     def _not_ready(self) -> str | None:
-        return None if self._up else "the Redis/Valkey server is away"
+        return None if self._up else "the Redis/Valkey server cannot be reached"
 
     async def _watch(self) -> None:
         while True:
@@ -192,7 +192,7 @@ class Exporter:
                 look = await self._ask()
             except (exceptions.RedisError, OSError) as error:
                 if self._up:
-                    _log.warning("the server cannot be asked", extra=fields(reason=str(error)))
+                    _log.warning("the server does not answer", extra=fields(reason=str(error)))
                 look = None
             self._up = look is not None
             self._metrics.saw(look)
@@ -253,7 +253,9 @@ class Exporter:
             name = str(command[0])
             if name not in self._unasked:
                 self._unasked.add(name)
-                _log.warning("the server does not let this user ask; left out", extra=fields(command=name))
+                _log.warning(
+                    "the server does not allow this user to ask; metric left out", extra=fields(command=name)
+                )
             return None
         except exceptions.ResponseError as error:
             if str(error).startswith(("NOGROUP", "no such key")):

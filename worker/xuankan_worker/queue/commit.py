@@ -97,7 +97,8 @@ class Committer:
             if reply == -1:
                 key = outcome.entry.key
                 _log.warning(
-                    "another worker has it; not committed", extra=fields(entry=key.entry, lane=key.lane)
+                    "not committed: another worker has taken it over",
+                    extra=fields(entry=key.entry, lane=key.lane),
                 )
                 self._on_committed(outcome, None, seconds)
             elif not isinstance(reply, Exception):

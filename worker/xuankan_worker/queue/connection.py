@@ -201,7 +201,7 @@ async def _subscribe(pubsub: Any, channel: str) -> None:
     await pubsub.subscribe(channel)
     if await pubsub.get_message(timeout=COMMAND_TIMEOUT_S) is None:
         await pubsub.connection.disconnect()
-        raise exceptions.TimeoutError("a subscription is not answered")
+        raise exceptions.TimeoutError("a subscription gets no answer")
 
 
 async def _hear_out(pubsub: Any, hear: Callable[[bytes], None]) -> None:
@@ -214,7 +214,7 @@ async def _hear_out(pubsub: Any, hear: Callable[[bytes], None]) -> None:
             if quiet == _QUIET:
                 await pubsub.ping()
             elif quiet > _SILENT:
-                raise exceptions.TimeoutError("a subscription is not answered any more")
+                raise exceptions.TimeoutError("a subscription no longer gets answers")
             continue
         quiet = 0
         if message["type"] == "message":

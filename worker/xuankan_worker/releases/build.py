@@ -157,7 +157,7 @@ def _opset(path: Path) -> int:
     try:
         model = onnx.ModelProto.FromString(path.read_bytes())
     except Exception as error:  # protobuf's own kinds are subclasses of Exception only
-        raise ReleaseError(f"{path} is no ONNX model: {error}") from error
+        raise ReleaseError(f"{path} is not an ONNX model: {error}") from error
     return next((entry.version for entry in model.opset_import if not entry.domain), 0)
 
 
@@ -168,7 +168,7 @@ def _capability(library: Library, gpu: GpuIdentity | None, targets: Sequence[str
             raise InputError(
                 "target",
                 f"{unknown[0]!r}; {library} knows {', '.join(library.targets)}; "
-                "a plan built without --target is tied to none",
+                "a plan built without --target is not tied to any",
             )
         return ",".join(f"{target[3:-1]}.{target[-1]}" for target in targets) or ANY
     if gpu is None:
@@ -180,7 +180,8 @@ def _capability(library: Library, gpu: GpuIdentity | None, targets: Sequence[str
     here = f"sm_{gpu.capability.replace('.', '')}"
     if any(target != here for target in targets):
         raise InputError(
-            "target", f"{', '.join(targets)}; {library} builds for the GPU at hand only, {gpu.name}: {here}"
+            "target",
+            f"{', '.join(targets)}; {library} builds only for this machine's GPU, {gpu.name}: {here}",
         )
     return gpu.capability
 
@@ -206,7 +207,7 @@ def _plan(
         try:
             builder = trt.Builder(library.log)
         except TypeError as error:  # what the bindings make of a null pointer
-            raise EngineUnavailable(f"{library} has no builder here: {failure(lines)}") from error
+            raise EngineUnavailable(f"{library} cannot build here: {failure(lines)}") from error
         network = builder.create_network(library.network_flags)
         parser = trt.OnnxParser(network, library.log)
         if not parser.parse_from_file(str(source.model)):
@@ -241,7 +242,7 @@ def _parser_errors(parser: Any) -> str:
         name, operator, reason = error.node_name(), error.node_operator(), " ".join(error.desc().split())
         where = f"node {name or error.node()}" + (f" (operator {operator})" if operator else "")
         lines.append(f"{where}: {reason}")
-    return "; ".join(lines) or "it is no ONNX model"
+    return "; ".join(lines) or "it is not an ONNX model"
 
 
 def _check_graph(network: Any, model: Path) -> None:

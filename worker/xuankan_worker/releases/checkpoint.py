@@ -176,7 +176,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     """A checkpoint's `config.json`.
 
     Raises:
-        ReleaseError: there is none, or it is no JSON object.
+        ReleaseError: there is none, or it is not a JSON object.
     """
     try:
         return dict(cast("dict[str, Any]", json.loads((directory / "config.json").read_bytes())))

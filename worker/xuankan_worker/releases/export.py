@@ -116,7 +116,7 @@ def export_release(
     with tempfile.TemporaryDirectory() as scratch:
         if (source / MANIFEST).exists():
             if out.exists() and out.samefile(source):
-                raise ReleaseError(f"{out} is the release to export: choose another directory")
+                raise ReleaseError(f"{out} is the release being exported: choose another directory")
             found = _of_release(source, Path(scratch), settings)
         else:
             found = _of_checkpoint(source, settings, catalogue)

@@ -107,7 +107,7 @@ class Material:
             raise InputError(
                 "calibration",
                 f"{path} holds {len(order)} papers, {len(known)} of them of journals in catalogue "
-                f"{catalogue.version}: some must judge, others calibrate",
+                f"{catalogue.version}: some are needed for evaluation, others for calibration",
             )
         self._judging = known[: min(judging, max(1, len(order) // 2))]
         rest = order[~np.isin(order, self._judging)]

@@ -109,7 +109,7 @@ class BatchTally(Collector):
         batches = CounterMetricFamily("xuankan_batches", "Batches run, by shape.", labels=shaped)
         filled = CounterMetricFamily(
             "xuankan_shape_rows",
-            "Rows scored, by shape; as a share of batches times rows, how full batches are.",
+            "Rows scored, by shape; divided by batches times rows, how full batches are.",
             labels=shaped,
         )
         for (bucket, places), (count, scored) in sorted(self._shapes.items()):
@@ -117,24 +117,24 @@ class BatchTally(Collector):
             filled.add_metric([str(bucket), str(places)], scored)
         cpu = CounterMetricFamily(
             "xuankan_engine_cpu_seconds",
-            "Processor time of the slots in the engine; the process's rest is our own.",
+            "Processor time of the slots in the engine; the rest of the process is the worker's own.",
         )
         cpu.add_metric([], self._engine_cpu_s)
         assembly = CounterMetricFamily(
             "xuankan_assembly_seconds",
-            "Time of putting the rows of batches together; with several slots it overlaps with the engine's.",
+            "Time spent assembling batches; with several slots it overlaps with the engine's.",
         )
         assembly.add_metric([], self._assembly_s)
         if self._copies is not None:
             copies = CounterMetricFamily(
                 "xuankan_copy_seconds",
-                "Time, on the device, of copying batches to it and their scores back.",
+                "Time on the device for copying batches to it and scores back.",
             )
             copies.add_metric([], self._copies.copy_s)
             yield copies
         dispatches = CounterMetricFamily(
             "xuankan_dispatches",
-            "Batches handed to a context, by why they were no larger: full, shared with other contexts or a "
+            "Batches dispatched, by why they were no larger: full, shared with other contexts or a "
             "shape without empty rows, drained (all that waited), retry.",
             labels=["reason"],
         )
@@ -142,7 +142,7 @@ class BatchTally(Collector):
             dispatches.add_metric([reason], count)
         yield from (rows, tokens, batches, filled, dispatches, cpu, assembly)
         yield self._rows.family("xuankan_batch_rows", "Rows of a batch.")
-        yield self._seconds.family("xuankan_batch_seconds", "Time that a batch has its context to itself.")
+        yield self._seconds.family("xuankan_batch_seconds", "Time for which a batch occupies its context.")
 
 
 class GpuMetrics(Collector):
@@ -156,10 +156,10 @@ class GpuMetrics(Collector):
         if (load := self._watch.load) is None:
             return
         for name, what, value in (
-            ("busy_ratio", "Share of the last moment in which some kernel ran.", load.busy),
-            ("memory_used_bytes", "Memory in use, by whomever.", load.used_bytes),
+            ("busy_ratio", "Share of the last sampling period in which a kernel was running.", load.busy),
+            ("memory_used_bytes", "Memory in use by all processes.", load.used_bytes),
             ("memory_limit_bytes", "Memory of the GPU.", load.memory_bytes),
-            ("power_watts", "Electric power.", load.watts),
+            ("power_watts", "Power draw.", load.watts),
             ("temperature_celsius", "Temperature.", load.celsius),
             ("clock_hertz", "Clock of the multiprocessors; lower at the power limit.", load.clock_hz),
         ):

@@ -33,14 +33,14 @@ class WorkerMetrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.info = Info("xuankan_worker", "What this worker serves.", registry=registry)
+        self.info = Info("xuankan_worker", "Release, engine and catalogue of this worker.", registry=registry)
         self.received = _by_lane(
             Counter("xuankan_requests_received", "Entries read from a stream.", ["lane"], registry=registry)
         )
         self.recovered = _by_lane(
             Counter(
                 "xuankan_requests_recovered",
-                "Entries taken over: our own of before, or of a worker that died.",
+                "Entries taken over: its own from before a restart, or those of a worker that died.",
                 ["lane"],
                 registry=registry,
             )
@@ -67,7 +67,7 @@ class WorkerMetrics:
         self.queue_seconds = _by_lane(
             Histogram(
                 "xuankan_queue_seconds",
-                "Time from the server's receipt of a request to a worker's reading it.",
+                "Time from the server's receipt of a request until a worker read it.",
                 ["lane"],
                 buckets=_SECONDS,
                 registry=registry,
@@ -85,7 +85,7 @@ class WorkerMetrics:
         self.deadline_slack_seconds = _by_lane(
             Histogram(
                 "xuankan_deadline_slack_seconds",
-                "Time left to its deadline when a request's ranking was ready, of those that have one.",
+                "Time left until the deadline when the ranking was ready, for requests with a deadline.",
                 ["lane"],
                 buckets=_SECONDS,
                 registry=registry,
@@ -93,13 +93,13 @@ class WorkerMetrics:
         )
         self.top_score = Histogram(
             "xuankan_top_score",
-            "Score of the first journal of a ranking: how sure the release is.",
+            "Score of the first journal of a ranking: how confident the release is.",
             buckets=_SCORES,
             registry=registry,
         )
         self.commit_seconds = Histogram(
             "xuankan_commit_seconds",
-            "Time of a commit's round trip.",
+            "Round-trip time of a commit.",
             buckets=_BATCH_SECONDS,
             registry=registry,
         )
@@ -107,16 +107,23 @@ class WorkerMetrics:
             "xuankan_requests_in_flight", "Requests that this worker holds.", registry=registry
         )
         self.waiting_rows = _by_lane(
-            Gauge("xuankan_waiting_rows", "Rows read that wait to be run.", ["lane"], registry=registry)
+            Gauge(
+                "xuankan_waiting_rows",
+                "Rows that have been read and wait to run.",
+                ["lane"],
+                registry=registry,
+            )
         )
         self.contexts = Gauge("xuankan_contexts", "Execution contexts of the engine.", registry=registry)
-        self.busy_contexts = Gauge("xuankan_busy_contexts", "Execution contexts at work.", registry=registry)
+        self.busy_contexts = Gauge(
+            "xuankan_busy_contexts", "Execution contexts that are running a batch.", registry=registry
+        )
         self.batches_in_flight = Gauge(
-            "xuankan_batches_in_flight", "Batches that run or are at hand for a context.", registry=registry
+            "xuankan_batches_in_flight", "Batches that are running or ready for a context.", registry=registry
         )
         self.server_up = Gauge("xuankan_server_up", "1 while the server answers.", registry=registry)
         self.disconnects = Counter(
-            "xuankan_server_disconnects", "Times that the server went away.", registry=registry
+            "xuankan_server_disconnects", "Number of times the server became unreachable.", registry=registry
         )
         for lane in LANES:
             for status, code in _ENDS:

@@ -254,16 +254,16 @@ export const zhProblems = {
 
 /** Then sentences: [what the server says, what the page says in Chinese]. */
 export const zhSentences = [
-  [/there is no abstract: a ranking by the title alone/, "没有摘要：只凭标题排名可靠性低得多。"],
-  [/there is no title: a ranking by the abstract alone/, "没有标题：只凭摘要排名可靠性较低。"],
+  [/there is no abstract: a ranking based on the title alone/, "没有摘要：只凭标题排名可靠性低得多。"],
+  [/there is no title: a ranking based on the abstract alone/, "没有标题：只凭摘要排名可靠性较低。"],
   [/this does not look like English/, "文字似乎不是英文，而模型只读英文：请提交英文译文。"],
-  [/(\d+) of (\d+) letters are not Latin ones/, "$2 个字母中有 $1 个不是拉丁字母，而模型只读英文。"],
-  [/only (\d+) of (\d+) letters are Latin ones/, "$2 个字母中只有 $1 个拉丁字母，而模型只读英文：请填写英文标题和摘要。"],
+  [/(\d+) of (\d+) letters are not Latin/, "$2 个字母中有 $1 个不是拉丁字母，而模型只读英文。"],
+  [/only (\d+) of (\d+) letters are Latin/, "$2 个字母中只有 $1 个拉丁字母，而模型只读英文：请填写英文标题和摘要。"],
   [/only the first (\d+) of (\d+) tokens are read/, "只读取了前 $1 个词元（共 $2 个）：请只提交摘要，不要提交全文。"],
   [/the filters left out (\d+) of (\d+) journals/, "因目录中缺少信息、无法判断是否符合条件，$2 种期刊中有 $1 种被排除。"],
   [/none of (\d+) journals passes/, "$1 种期刊中没有一种符合条件：请放宽条件。"],
   [/at most ([\d,]+) are read/, "文字过长（最多 $1 个字符）：请只提交标题和摘要，不要提交全文。"],
-  [/there is no word in title or abstract/, "标题和摘要中没有文字：请至少填写一项。"],
+  [/there are no words in the title or abstract/, "标题和摘要中没有文字：请至少填写一项。"],
   [/there is no heading “Abstract”/, "文件中没有“Abstract”标题：已取第一个长段落，请核对。"],
   [/no abstract was found/, "未找到摘要：请粘贴摘要。"],
   [/no title was found/, "未找到标题：请填写标题。"],

@@ -39,7 +39,7 @@ class GpuHandle:
         }
 
     def used_bytes(self) -> int | None:
-        """Memory in use, by whomever."""
+        """Memory in use by all processes."""
         if self._nvml is None:
             return None
         return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)

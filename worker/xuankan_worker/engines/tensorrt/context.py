@@ -106,7 +106,7 @@ class StreamContext:
                 raise
             except EngineError as error:
                 _log.warning(
-                    "a shape runs without CUDA graph, and slower",
+                    "a shape runs without a CUDA graph, and more slowly",
                     extra=fields(tokens=profile.tokens, rows=profile.rows, reason=str(error)),
                 )
                 return False
@@ -196,4 +196,4 @@ class StreamContext:
             done = context.execute_async_v3(self._stream.address)
         if not done:
             self._cuda.probe(self._stream.handle)
-            raise EngineError(f"TensorRT does not run the batch: {failure(lines)}")
+            raise EngineError(f"TensorRT failed to run the batch: {failure(lines)}")

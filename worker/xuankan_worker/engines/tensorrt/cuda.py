@@ -103,19 +103,19 @@ class Cuda:
         status, *_ = self._runtime.cudaStreamQuery(stream)
         self._runtime.cudaGetLastError()  # forgets an error that is over
         if status.name in STICKY:
-            raise self.lose(f"the GPU failed for good: {self._words(status)}")
+            raise self.lose(f"the GPU failed permanently: {self._words(status)}")
 
     def lose(self, why: str) -> DeviceLost:
         """Give the device up; the error to raise."""
         if self._lost is None:
-            self._lost = f"{why}; this process must be started anew"
+            self._lost = f"{why}; restart this process"
             _log.critical("%s", self._lost)
         return DeviceLost(self._lost)
 
     def _error(self, function: str, status: Any) -> EngineError:
         self._runtime.cudaGetLastError()  # an error that is over is forgotten by this, a sticky one is not
         if status.name in STICKY or int(self._runtime.cudaPeekAtLastError()[0]):
-            return self.lose(f"the GPU failed for good: {function}: {self._words(status)}")
+            return self.lose(f"the GPU failed permanently: {function}: {self._words(status)}")
         return EngineError(f"CUDA: {function}: {self._words(status)}")
 
     def _words(self, status: Any) -> str:
@@ -140,13 +140,13 @@ def open_cuda() -> Cuda:
     try:
         status, count = runtime.cudaGetDeviceCount()  # by itself: that there is none is no loss of a device
         if int(status) or not count:
-            raise EngineUnavailable(f"no NVIDIA GPU can be used here ({status.name}): use --engine onnx")
+            raise EngineUnavailable(f"no NVIDIA GPU is usable here ({status.name}): use --engine onnx")
         cuda.bind()
         cuda.call("cudaDeviceSetLimit", cuda.constant("cudaLimit").cudaLimitStackSize, _STACK_BYTES)
     except EngineUnavailable:
         raise
     except (EngineError, RuntimeError) as error:  # RuntimeError: the bindings find no CUDA library
-        raise EngineUnavailable(f"no NVIDIA GPU can be used here ({error}): use --engine onnx") from error
+        raise EngineUnavailable(f"no NVIDIA GPU is usable here ({error}): use --engine onnx") from error
     return cuda
 
 

@@ -157,7 +157,7 @@ class TensorRTEngine:
                     )
                     self._keep()
         _log.info(
-            "every shape is warm",
+            "all shapes are warm",
             extra=fields(
                 shapes=len(self._profiles.every),
                 contexts=len(self._contexts),
@@ -186,7 +186,7 @@ class TensorRTEngine:
             slot.close()
         if not np.allclose(graphed, plain, rtol=_WARM_TOLERANCE, atol=_WARM_TOLERANCE):
             raise EngineError(
-                f"{profile.rows} rows of {profile.tokens} tokens score otherwise as a CUDA graph: "
+                f"{profile.rows} rows of {profile.tokens} tokens score differently as a CUDA graph: "
                 f"by up to {np.abs(graphed - plain).max():.3g}"
             )
         return True
@@ -212,7 +212,7 @@ def open_tensorrt(
     cuda = open_cuda()
     gpu = find_gpu()
     if gpu is None:
-        raise EngineUnavailable("the NVIDIA GPU cannot be asked what it is: use --engine onnx")
+        raise EngineUnavailable("the NVIDIA GPU cannot be identified: use --engine onnx")
     library, folder, built = _find_plan(release, gpu.capability)
     before_s = time.monotonic()
     plan = LoadedPlan(library, folder / PLAN)
@@ -284,7 +284,7 @@ def _info(
     most_rows = max(rows for _, rows in shapes)
     if max_batch > most_rows:
         _log.warning(
-            "batches are smaller than asked for: build the engine anew with --max-batch",
+            "batches are smaller than requested: rebuild the engine with --max-batch",
             extra=fields(max_batch=max_batch, built_for=most_rows),
         )
     return EngineInfo(

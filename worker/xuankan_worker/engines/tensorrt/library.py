@@ -170,7 +170,7 @@ def _load(flavour: str) -> Library | str:
         return f"{flavour}: {error}"
     version = str(trt.__version__)
     if _numbers(version)[:2] < _OLDEST[flavour]:
-        return f"{flavour} is {version}, at least {'.'.join(map(str, _OLDEST[flavour]))} is wanted"
+        return f"{flavour} is {version}, but must be {'.'.join(map(str, _OLDEST[flavour]))} or later"
     errors = LoggedErrors()
     return Library(flavour, version, trt, logger(trt, errors), errors)
 
@@ -205,7 +205,7 @@ class LoadedPlan:
                 self._engine: Any = self._runtime.deserialize_cuda_engine(view)
                 misfit = "" if self._engine else _misfit(library, self._runtime, view)
         except TypeError as error:  # what the bindings make of a null pointer
-            raise EngineUnavailable(f"{library} has no runtime here: {error}") from error
+            raise EngineUnavailable(f"{library} cannot run here: {error}") from error
         except (OSError, ValueError) as error:  # ValueError: an empty file
             raise EngineError(f"plan {plan} cannot be read: {error}") from error
         if self._engine is None:
@@ -258,7 +258,7 @@ class LoadedPlan:
             with self._library.errors() as lines:
                 found = bool(self._cache.deserialize(content))
             if not found:
-                _log.info("kernel cache %s is not used: %s", path, failure(lines))
+                _log.info("kernel cache %s cannot be used: %s", path, failure(lines))
         for config in (self._static, self._dynamic):
             config.set_runtime_cache(self._cache)
         return found
@@ -294,9 +294,11 @@ class LoadedPlan:
         with self._library.errors() as lines:
             context = self._engine.create_execution_context(config)
             if context is None:
-                raise EngineError(f"{self._library} makes no context of profile {profile}: {failure(lines)}")
+                raise EngineError(
+                    f"{self._library} cannot create a context for profile {profile}: {failure(lines)}"
+                )
             if not context.set_optimization_profile_async(profile, stream):
-                raise EngineError(f"{self._library} does not set profile {profile}: {failure(lines)}")
+                raise EngineError(f"{self._library} cannot set profile {profile}: {failure(lines)}")
             context.set_device_memory(memory, memory_bytes)
         return context
 

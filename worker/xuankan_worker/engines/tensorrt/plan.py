@@ -104,7 +104,7 @@ class EngineManifest:
         try:
             document = json.loads(path.read_bytes())
             if not isinstance(document, dict):
-                raise ValueError("it is no JSON object")
+                raise ValueError("it is not a JSON object")
             content = cast("dict[str, Any]", document)
             if (found := content.pop("format", None)) != _FORMAT:
                 raise ValueError(f"format is {found!r}; this build reads {_FORMAT!r}")
@@ -209,16 +209,16 @@ def _misfit(
     if precision is not None and engine.precision != precision:
         return f"is {engine.precision}, not {precision}"
     if engine.flavour != library.flavour:
-        return f"was built with {engine.flavour}, and {library.flavour} is what runs here"
+        return f"was built with {engine.flavour}, but {library.flavour} is installed here"
     if engine.version != library.version:
-        return f"was built with {engine.flavour} {engine.version}, and {library.version} is installed"
+        return f"was built with {engine.flavour} {engine.version}, but {library.version} is installed"
     if not engine.fits_gpu(capability):
         return f"is for compute capability {engine.compute_capability}"
     if engine.model_sha256 != (now := manifest.files.get(engine.model)):
-        changed = "is another file now" if now else "is no part of the release now"
+        changed = "has changed since" if now else "is no longer part of the release"
         return f"was built from another {engine.model} (SHA-256 {engine.model_sha256[:16]}…), which {changed}"
     if engine.template != manifest.template:
-        return f"was built for template {engine.template}, and the release has {manifest.template}"
+        return f"was built for template {engine.template}, but the release has {manifest.template}"
     return ""
 
 

@@ -81,7 +81,7 @@ def parse_shapes(
     for part in text.split(","):
         if not (match := _PART.fullmatch(part.strip())):
             raise _refusal(
-                f"{part.strip()!r} is no bucket: write tokens, or tokens x rows, as in 256 or 256x16"
+                f"{part.strip()!r} is not a bucket: write tokens, or tokens x rows, such as 256 or 256x16"
             )
         bucket = int(match[1])
         if not 1 <= bucket <= longest:

@@ -129,10 +129,10 @@ def attention(look: Sample) -> list[str]:
     if (memory := look.memory) is not None and memory.max_bytes:
         if memory.used_bytes >= _MEMORY_SHARE * memory.max_bytes:
             used = f"{memory.used_bytes / memory.max_bytes:.0%} of maxmemory"
-            found.append(f"the server uses {used}: producers hold back")
+            found.append(f"the server uses {used}: producers hold requests back")
         if memory.evicts:
             found.append(
-                f"maxmemory-policy {memory.policy} deletes requests and rankings: xuankan doctor says more"
+                f"maxmemory-policy {memory.policy} deletes requests and rankings: see xuankan doctor"
             )
     for what, values in (
         ("releases", {worker.release for worker in serving}),
