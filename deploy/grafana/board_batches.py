@@ -16,7 +16,7 @@ def batches() -> Iterator[Row]:
             over_time("Rows of a batch", "Mean.", [("xuankan:batch_rows:mean5m", "rows")], "none"),
             over_time(
                 "Padding",
-                "Share of the tokens that are run.",
+                "Share of the tokens computed.",
                 [
                     (
                         rate("xuankan_tokens_total", where='{kind="padding"}')
@@ -29,21 +29,21 @@ def batches() -> Iterator[Row]:
             ),
             over_time(
                 "Why batches are no larger",
-                "Full; shared with other contexts; drained: nothing else waits; retry: failed before.",
+                "Full; shared with other contexts; drained: nothing else was waiting; retry: failed before.",
                 [(rate("xuankan_dispatches_total", "reason"), "{{reason}}")],
                 "ops",
                 stacked=True,
             ),
             over_time(
                 "Batches by bucket",
-                "Padded tokens of their rows.",
+                "By padded tokens per row.",
                 [(rate("xuankan_batches_total", "bucket"), "{{bucket}}")],
                 "ops",
                 stacked=True,
             ),
             over_time(
                 "How full shapes are",
-                "Rows scored by rows run, by bucket.",
+                "Rows scored divided by rows computed, by bucket.",
                 [
                     (
                         rate("xuankan_shape_rows_total", "bucket")
@@ -56,7 +56,7 @@ def batches() -> Iterator[Row]:
             ),
             over_time(
                 "Failed batches",
-                "They are tried again, in the end row by row.",
+                "They are retried, finally row by row.",
                 [(rate("xuankan_batch_failures_total", "instance"), "{{instance}}")],
                 "ops",
             ),
@@ -67,7 +67,7 @@ def batches() -> Iterator[Row]:
         [
             over_time(
                 "Busy contexts",
-                "Share that has a batch.",
+                "Share that is running a batch.",
                 [
                     (
                         "sum by (instance) (xuankan_busy_contexts) / sum by (instance) (xuankan_contexts)",
@@ -78,11 +78,11 @@ def batches() -> Iterator[Row]:
                 most=1,
             ),
             spread(
-                "Time of a batch", "That it has its context to itself.", buckets("xuankan_batch_seconds"), "s"
+                "Time per batch", "For which it occupies its context.", buckets("xuankan_batch_seconds"), "s"
             ),
             over_time(
-                "Where the processor goes",
-                "Cores in the engine's threads and in all, and those that put batches together.",
+                "Processor use",
+                "Cores used by the engine's threads, by the whole process, and for assembling batches.",
                 [
                     (rate("xuankan_engine_cpu_seconds_total"), "engine"),
                     (
@@ -95,7 +95,7 @@ def batches() -> Iterator[Row]:
             ),
             over_time(
                 "Batches at the engine",
-                "Running or at hand for a context.",
+                "Running, or ready for a context.",
                 [("sum by (instance) (xuankan_batches_in_flight)", "{{instance}}")],
                 "none",
             ),
@@ -113,10 +113,10 @@ def batches() -> Iterator[Row]:
             ),
             over_time(
                 "Memory",
-                "In use by whomever, and in all.",
+                "In use by all processes, and total.",
                 [
                     ("xuankan_gpu_memory_used_bytes", "{{instance}} used"),
-                    ("xuankan_gpu_memory_limit_bytes", "{{instance}} in all"),
+                    ("xuankan_gpu_memory_limit_bytes", "{{instance}} total"),
                 ],
                 "bytes",
             ),

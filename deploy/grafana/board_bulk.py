@@ -17,20 +17,20 @@ def bulk() -> Iterator[Row]:
             figure("Ranked", "Manuscripts.", ended.format(', status="ok"'), "none"),
             figure(
                 "Without a ranking",
-                "Invalid, failed, expired or cancelled: the job's side file says why.",
+                "Invalid, failed, expired or cancelled: the job's side file has the reasons.",
                 ended.format(', status!="ok"'),
                 "none",
                 bad_from=1,
             ),
             figure(
                 "Still queued",
-                "Producers keep a bounded number in flight, so a backlog's rest is not in here.",
+                "Producers keep a bounded number in flight, so the rest of a backlog is not included.",
                 'max(xuankan_queue_requests{lane="bulk", state="queued"})',
                 "none",
             ),
             figure(
-                "Time for what is queued",
-                "At the workers' present speed.",
+                "Time to finish what is queued",
+                "At the workers' current speed.",
                 'max(xuankan_queue_wait_seconds{lane="bulk"})',
                 "s",
             ),
@@ -48,14 +48,14 @@ def bulk() -> Iterator[Row]:
             ),
             over_time(
                 "Arrivals of both lanes",
-                "What else the workers had to do.",
+                "What else the workers were doing.",
                 [(rate("xuankan_requests_received_total", "lane"), "{{lane}}")],
                 "reqps",
                 stacked=True,
             ),
             over_time(
                 "Busy contexts",
-                "Below 100 % the job's producer is what is slow: more in flight, or more shards.",
+                "Below 100 % the job's producer is the bottleneck: raise --in-flight, or use more shards.",
                 [("sum(xuankan_busy_contexts) / sum(xuankan_contexts)", "busy")],
                 "percentunit",
                 most=1,
@@ -68,8 +68,8 @@ def bulk() -> Iterator[Row]:
                 stacked=True,
             ),
             over_time(
-                "Interactive beside it",
-                "95 % of receipt to ranking: what the job costs those who wait.",
+                "Interactive latency meanwhile",
+                "95th percentile from receipt to ranking: what the job costs people who wait.",
                 [
                     (
                         quantile(0.95, "xuankan_request_seconds", where=INTERACTIVE),

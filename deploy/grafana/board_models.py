@@ -15,7 +15,7 @@ def releases() -> Iterator[Row]:
         [
             rows(
                 "Workers",
-                "Release, engine and catalogue of each: all the same, but during an upgrade.",
+                "Release, engine and catalogue of each worker: all the same, except during an upgrade.",
                 "xuankan_worker_info",
             ),
             over_time(
@@ -43,17 +43,17 @@ def releases() -> Iterator[Row]:
         ],
     )
     yield (
-        "Quality, as far as it shows without the truth",
+        "Quality, as far as it shows without ground truth",
         [
             spread(
                 "Score of the first journal",
-                "How sure rankings are. A shift means other manuscripts, or another release.",
+                "How confident rankings are. A shift means different manuscripts or a different release.",
                 buckets("xuankan_top_score"),
                 "percentunit",
             ),
             over_time(
                 "Score of the first journal",
-                "By the release of the worker.",
+                "By the worker's release.",
                 [
                     (
                         _by_release("xuankan_top_score_sum") + " / " + _by_release("xuankan_top_score_count"),
@@ -63,10 +63,10 @@ def releases() -> Iterator[Row]:
                 "percentunit",
             ),
             over_time(
-                "Failed", "Share of what ended.", [("xuankan:failed:ratio10m", "{{lane}}")], "percentunit"
+                "Failed", "Share of ended requests.", [("xuankan:failed:ratio10m", "{{lane}}")], "percentunit"
             ),
             over_time(
-                "Tokens of a row",
+                "Tokens per row",
                 "Mean, without padding: how long manuscripts are.",
                 [
                     (

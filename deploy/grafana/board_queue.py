@@ -11,7 +11,7 @@ from queries import BULK, INTERACTIVE, Row, buckets, quantile, rate
 def queue() -> Iterator[Row]:
     """What waits, for how long, and how it ends, by lane."""
     yield (
-        "What waits",
+        "What is waiting",
         [
             over_time(
                 "Requests on the streams",
@@ -22,24 +22,24 @@ def queue() -> Iterator[Row]:
             ),
             over_time(
                 "Seconds of work waiting",
-                "For one worker of the present mean speed.",
+                "For one worker of the current average speed.",
                 [("max by (lane) (xuankan_queue_work_seconds)", "{{lane}}")],
                 "s",
             ),
             over_time(
-                "Age of the oldest that waits",
-                "Of those that no worker has read.",
+                "Age of the oldest waiting request",
+                "Among those that no worker has read.",
                 [("max by (lane) (xuankan_queue_oldest_seconds)", "{{lane}}")],
                 "s",
             ),
             over_time(
                 "Expected wait",
-                "Of a request that is submitted now. Producers hold back at 60 s, and bulk at 600 s.",
+                "For a request submitted now. Producers hold back at 60 s, bulk at 600 s.",
                 [("max by (lane) (xuankan_queue_wait_seconds)", "{{lane}}")],
                 "s",
             ),
             over_time(
-                "Rows at the workers",
+                "Rows in the workers",
                 "Read, and waiting for a context.",
                 [("sum by (lane) (xuankan_waiting_rows)", "{{lane}}")],
                 "none",
@@ -59,13 +59,13 @@ def queue() -> Iterator[Row]:
         [
             spread(
                 "Wait of interactive requests",
-                "Receipt to reading.",
+                "From receipt to reading.",
                 buckets("xuankan_queue_seconds", INTERACTIVE),
                 "s",
             ),
             spread(
                 "Wait of bulk requests",
-                "Receipt to reading.",
+                "From receipt to reading.",
                 buckets("xuankan_queue_seconds", BULK),
                 "s",
             ),
@@ -78,13 +78,13 @@ def queue() -> Iterator[Row]:
             ),
             over_time(
                 "Slack to the deadline, lowest 5 %",
-                "Time left when the ranking was ready, of requests with a deadline.",
+                "Time left when the ranking was ready, for requests with a deadline.",
                 [(quantile(0.05, "xuankan_deadline_slack_seconds", "lane"), "{{lane}}")],
                 "s",
             ),
             over_time(
                 "Missed deadlines",
-                "Share of what ended.",
+                "Share of ended requests.",
                 [("xuankan:expired:ratio10m", "{{lane}}")],
                 "percentunit",
             ),
@@ -104,14 +104,14 @@ def queue() -> Iterator[Row]:
         [
             over_time(
                 "Ended without a ranking",
-                "By code, see docs/protocol.md.",
+                "By code; see docs/protocol.md.",
                 [(rate("xuankan_requests_ended_total", "code", '{status!="ok"}'), "{{code}}")],
                 "reqps",
                 stacked=True,
             ),
             over_time(
-                "Taken over, and answered before",
-                "Requests of workers that died, and commits that found a result.",
+                "Taken over, and already answered",
+                "Requests of workers that died, and commits that found an existing result.",
                 [
                     (rate("xuankan_requests_recovered_total"), "taken over"),
                     (rate("xuankan_results_duplicate_total"), "answered before"),
@@ -126,7 +126,7 @@ def queue() -> Iterator[Row]:
             ),
             over_time(
                 "The server",
-                "Its memory, and the bound that it has.",
+                "Memory used, and its limit.",
                 [
                     ("max(xuankan_server_memory_used_bytes)", "used"),
                     ("max(xuankan_server_memory_limit_bytes)", "maxmemory"),

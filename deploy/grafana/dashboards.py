@@ -53,7 +53,9 @@ def build(uid: str, title: str, about: str, sections: Iterator[Row]) -> str:
 def every() -> dict[str, str]:
     """File name and content of each dashboard."""
     return {
-        "overview.json": build("overview", "Overview", "Is all well, and if not, where to look.", overview()),
+        "overview.json": build(
+            "overview", "Overview", "Whether everything is fine, and if not, where to look.", overview()
+        ),
         "queue.json": build(
             "queue", "Queue and lanes", "What waits, for how long, and how it ends.", queue()
         ),

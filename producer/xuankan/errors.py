@@ -115,7 +115,7 @@ class QueueFull(XuankanError):
     Attributes:
         lane: the lane that is full.
         reason: `wait` (too much work ahead), `length` (too many requests), `memory` (the server's) or
-            `no_workers` (requests wait and no worker is alive).
+            `no_workers` (requests are waiting and no worker is alive).
         expected_wait_s: how long the work ahead takes by what is measured; None if that is not known.
     """
 

@@ -56,7 +56,7 @@ async def test_a_journal_shows_papers_it_published_and_leads_to_its_page(open_pa
     await rank(page)
     papers = page.locator(".place details").first
     await expect(papers.locator("li").first).to_be_hidden()
-    await papers.get_by_text("Papers it published").click()
+    await papers.get_by_text("Papers it has published").click()
     await expect(papers.locator("li").first).to_be_visible()
     for link in await page.locator(".place h3 a").all():
         assert (await link.get_attribute("href") or "").startswith(("http://", "https://"))
@@ -75,7 +75,7 @@ async def test_the_way_to_the_ranking_is_shown(site: Site, open_page: OpenPage) 
     await expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
     site.engine.gate.set()
     await ranked(page)
-    await expect(page.locator("#live")).to_contain_text("50 journals are ranked. The best fit is")
+    await expect(page.locator("#live")).to_contain_text("50 journals ranked. The best fit is")
     await expect(page.locator("#results")).to_be_focused()
     await expect(page.get_by_role("button", name="Find journals")).to_be_enabled()
 

@@ -125,11 +125,11 @@ def test_a_wrong_password_is_told_from_a_server_that_is_not_there(secured: Secur
     wrong = secured.url("producer").replace(password("producer"), "a-wrong-password")
     done = run(wrong)
     assert done.exit_code == 1
-    assert "look at the user and the password" in done.stdout
+    assert "check the user and the password" in done.stdout
     assert "a-wrong-password" not in done.stdout + done.stderr
     away = run("redis://127.0.0.1:1")
     assert away.exit_code == 1
-    assert "is the server running" in away.stdout
+    assert "check that the server is running" in away.stdout
 
 
 async def test_workers_with_another_catalogue_are_found(

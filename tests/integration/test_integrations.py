@@ -234,7 +234,7 @@ def test_through_the_gateway(world: World, gateway: dict[str, str], program: str
         assert title in line
     assert re.search(r" \d{4}-\d{3}[\dX]$", lines[0])
     refused = client(program, gateway, "", "")
-    assert "there is no word in title or abstract" in "".join(refused.communicate(timeout=60))
+    assert "there are no words in the title or abstract" in "".join(refused.communicate(timeout=60))
     assert refused.returncode != 0
     stranger = client(program, gateway | {"XUANKAN_API_KEY": "a-wrong-key"}, TITLE, ABSTRACT)
     assert "key" in "".join(stranger.communicate(timeout=60))

@@ -130,7 +130,7 @@ async def test_a_changed_file_of_keys_counts_without_a_restart(
         ('[keys.ojs]\nsha256 = "secret"\n', "sha256"),
         (f'[keys.anonymous]\nsha256 = "{"0" * 64}"\n', "'anonymous' cannot name a key"),
         (f'[keys."o.j.s"]\nsha256 = "{"0" * 64}"\n', "'o.j.s' cannot name a key"),
-        (f'[keys.a]\nsha256 = "{"0" * 64}"\n[keys.b]\nsha256 = "{"0" * 64}"\n', "b has the key of a"),
+        (f'[keys.a]\nsha256 = "{"0" * 64}"\n[keys.b]\nsha256 = "{"0" * 64}"\n', "b has the same key as a"),
         (f'[keys.a]\nsha256 = "{"0" * 64}"\nburst = 0\n', "burst"),
         (f'[keys.a]\nsha256 = "{"0" * 64}"\nrate = 3\n', "rate"),
     ],

@@ -117,9 +117,9 @@ def test_its_metrics_are_prometheus(shared_server: ValkeyProcess) -> None:
     ("arguments", "told"),
     [
         ((), "--redis URL"),
-        (("--embedded", "--redis", "redis://x"), "exclude each other"),
+        (("--embedded", "--redis", "redis://x"), "cannot be combined"),
         (("--redis", "redis://x", "--host", "0.0.0.0"), "--keys FILE"),
-        (("--redis", "redis://x", "--open", "--keys", "keys.toml"), "exclude each other"),
+        (("--redis", "redis://x", "--open", "--keys", "keys.toml"), "cannot be combined"),
         (("--redis", "redis://x", "--host", "nowhere.invalid", "--open"), "cannot listen on nowhere.invalid"),
         (("--redis", "redis://x", "--keys", "broken.toml"), "broken.toml"),
         (("new-key", "A.B"), "cannot name a key"),

@@ -119,7 +119,7 @@ async def test_where_sealing_is_required_what_is_plain_is_refused(server_url: st
     strict = Sealer([ONE], required=True)
     async with portal.producer(server_url) as plain:
         async with running(server_url, ScriptedEngine(), sealer=strict):
-            with pytest.raises(RequestIncompatible, match="takes sealed requests only") as caught:
+            with pytest.raises(RequestIncompatible, match="accepts only sealed requests") as caught:
                 await plain.rank(MANUSCRIPT)
             assert caught.value.code == "not_sealed"
             async with portal.producer(server_url, sealer=strict) as producer:

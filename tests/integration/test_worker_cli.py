@@ -156,7 +156,7 @@ async def test_what_cannot_be_served_is_said_before_anything_is_taken(
     replace(Manifest.load(wrong), template="0" * 16).save(wrong)
     place = ("--redis", server_url, "--namespace", "test", "--burst")
     for options, words in (
-        (("--model", str(tmp_path)), "is no model release"),
+        (("--model", str(tmp_path)), "is not a model release"),
         (("--model", str(wrong)), "was trained with tokenizer and template '0000000000000000'"),
         (("--model", str(release), "--engine", "tensorrt"), "use --engine onnx"),
         (("--model", str(release), "--redis", "nowhere"), "the scheme '' is unknown"),

@@ -167,7 +167,7 @@ def test_a_job_is_taken_up_by_the_same_job_only(tmp_path: Path) -> None:
     commit(job, out, range(1, 3))
     assert out.read_text() == "mine"
     job.close()
-    with pytest.raises(InputError, match="is of another job: top_k was 10, and is 5"):
+    with pytest.raises(InputError, match="belongs to another job: top_k was 10 and is now 5"):
         Job(out, {**PLAN, "top_k": 5}, writer)
     anew = Job(out, {**PLAN, "top_k": 5}, writer, restart=True)
     assert (anew.progress.rows, anew.name == job.name) == (0, False)
@@ -175,10 +175,10 @@ def test_a_job_is_taken_up_by_the_same_job_only(tmp_path: Path) -> None:
     anew.finish()
     anew.close()
     assert read(out) == [(1, "j1-1 j1-2")]
-    with pytest.raises(InputError, match="is of another job"):
+    with pytest.raises(InputError, match="belongs to another job"):
         Job(out, PLAN, writer)
     out.unlink()
-    with pytest.raises(InputError, match="is gone, and was done: --restart"):
+    with pytest.raises(InputError, match="was complete and is gone: give --restart"):
         Job(out, {**PLAN, "top_k": 5}, writer)
 
 
@@ -190,11 +190,11 @@ def test_files_that_were_meddled_with_are_told(tmp_path: Path) -> None:
     job.close()
     part, state = Path(f"{out}.part"), Path(f"{out}.job.json")
     part.write_bytes(part.read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"part is shorter than it was: --restart"):
+    with pytest.raises(InputError, match=r"part is shorter than it was: give --restart"):
         Job(out, PLAN, writer)
     for content in ("", "[]", '{"job": 1}'):
         state.write_text(content)
-        with pytest.raises(InputError, match="is no job's: remove it, or give --restart"):
+        with pytest.raises(InputError, match="is not the state of a job: remove it, or give --restart"):
             Job(out, PLAN, writer)
     with pytest.raises(InputError, match="No such file"):
         Job(tmp_path / "nowhere" / "x.jsonl", PLAN, writer)
@@ -206,6 +206,6 @@ def test_an_output_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
         open_writer(tmp_path / "ranked.xlsx")
     with pytest.raises(InputError, match="is the backlog itself"):
         check_apart([backlog], backlog)
-    with pytest.raises(InputError, match="is in the backlog's directory"):
+    with pytest.raises(InputError, match="is inside the backlog directory"):
         check_apart([tmp_path], tmp_path / "sub" / "ranked.csv")
     check_apart([backlog], tmp_path / "ranked.csv")

@@ -160,16 +160,16 @@ def test_what_cannot_be_picked_is_told() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"open_access": "yes"}, "open_access: 'yes' is neither true, false nor left out"),
-        ({"max_apc_usd": -1}, "max_apc_usd: -1 is not 0 or more"),
-        ({"max_apc_usd": float("nan")}, "max_apc_usd: nan"),
-        ({"max_apc_usd": "100"}, "max_apc_usd: '100' is not a number"),
-        ({"max_apc_usd": True}, "max_apc_usd: True is not a number"),
-        ({"languages": "en"}, "languages: 'en' is not a list"),
-        ({"languages": ["english"]}, "languages: 'english' is not a two-letter"),
-        ({"publishers": [""]}, "publishers: '' is not a text"),
-        ({"subjects": [3]}, "subjects: 3 is not a text"),
-        ({"subjects": 3}, "subjects: 3 is not a list"),
+        ({"open_access": "yes"}, "open_access: must be true, false or left out, not 'yes'"),
+        ({"max_apc_usd": -1}, "max_apc_usd: must be 0 US dollars or more, not -1"),
+        ({"max_apc_usd": float("nan")}, "max_apc_usd: must be 0 US dollars or more, not nan"),
+        ({"max_apc_usd": "100"}, "max_apc_usd: must be a number of US dollars, not '100'"),
+        ({"max_apc_usd": True}, "max_apc_usd: must be a number of US dollars, not True"),
+        ({"languages": "en"}, "languages: must be a list of texts, not 'en'"),
+        ({"languages": ["english"]}, "languages: must hold two-letter"),
+        ({"publishers": [""]}, "publishers: must hold texts with a letter or digit, not ''"),
+        ({"subjects": [3]}, "subjects: must hold texts with a letter or digit, not 3"),
+        ({"subjects": 3}, "subjects: must be a list of texts, not 3"),
     ],
 )
 def test_filters_that_make_no_sense_are_refused(values: dict[str, Any], message: str) -> None:

@@ -119,7 +119,7 @@ def test_a_missing_file_and_an_empty_catalogue_are_clear_errors(tmp_path: Path) 
         Catalogue.load(tmp_path / "none.json.gz")
     with pytest.raises(CatalogueError, match="at least one journal"):
         Catalogue(())
-    with pytest.raises(CatalogueError, match="one id, 'knee'"):
+    with pytest.raises(CatalogueError, match="the same id, 'knee'"):
         Catalogue((KNEE, KNEE))
 
 

@@ -53,7 +53,7 @@ def test_show_prints_journals_and_the_summary() -> None:
 def test_show_fails_for_nothing_found() -> None:
     result = run("show", "qqqqqq")
     assert result.exit_code == 1
-    assert "like 'qqqqqq'" in result.stderr
+    assert "matches 'qqqqqq'" in result.stderr
 
 
 def test_check_counts_the_missing_and_ends_with_0_if_nothing_is_wrong() -> None:
@@ -96,7 +96,7 @@ def test_import_refuses_contradictions_and_unwritable_files(tmp_path: Path) -> N
     base = tmp_path / "base.json.gz"
     Catalogue.default().save(base)
     result = run("import", tmp_path / "ours.csv", "--empty", "--base", base, "-o", tmp_path / "c")
-    assert (result.exit_code, "exclude each other" in result.stderr) == (2, True)
+    assert (result.exit_code, "cannot be combined" in result.stderr) == (2, True)
     result = run("import", tmp_path / "ours.csv", "-o", tmp_path / "no" / "such" / "c.json.gz")
     assert (result.exit_code, "cannot be written: No such file" in result.stderr) == (1, True)
 

@@ -117,7 +117,7 @@ def test_ones_own_jsonl_on_no_base_is_a_whole_catalogue(tmp_path: Path) -> None:
     [
         ("title,impact\nTea,3\n", r"line 2: unknown column 'impact'; known are apc_usd"),
         ("title,issns\nTea,1234-5678\n", r"line 2: issns holds '1234-5678', which has a wrong check digit"),
-        ("title,issns\nTea,12345\n", r"line 2: issns holds '12345', which has not the form"),
+        ("title,issns\nTea,12345\n", r"line 2: issns holds '12345', which does not have the form"),
         ("title,apc_usd\nTea,cheap\n", r"line 2: apc_usd is 'cheap', not a number"),
         ("title,apc_usd\nTea,nan\n", r"line 2: apc_usd is nan"),
         ("title,open_access\nTea,bronze\n", r"line 2: open_access is 'bronze', not one of diamond"),
@@ -127,7 +127,7 @@ def test_ones_own_jsonl_on_no_base_is_a_whole_catalogue(tmp_path: Path) -> None:
         ("title,publisher\nTea,Press, Ltd.\n", r"line 2: 3 cells, but the header has 2; quote cells"),
         ("title,title\nTea,Tea\n", r"the column 'title' occurs twice"),
         ('title\n"Tea\n', r"line 2: "),
-        ("title\n", r"holds no journal"),
+        ("title\n", r"has no journals"),
         ("", r"has no header line"),
         ("name,year\nTea,1\n", r"is not a table of journals: its header \(name, year"),
         ("title\nTea\nTEA\n", r"line 3: the id 'tea' of 'TEA' is taken"),

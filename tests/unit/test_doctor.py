@@ -87,7 +87,7 @@ def test_a_server_as_it_should_be_gives_nothing_to_do() -> None:
         ({"settings": {"appendfsync": "everysec"}}, "persistence", "ok", "last second or two"),
         ({"settings": None}, "persistence", "ok", "only the admin"),
         ({"info": {"maxmemory": 0}}, "memory", "warning", "maxmemory is not set"),
-        ({"info": {"used_memory": 2**30}}, "memory", "warning", "hold back"),
+        ({"info": {"used_memory": 2**30}}, "memory", "warning", "hold requests back"),
         (
             {"info": {"maxmemory_policy": "allkeys-lru", "evicted_keys": 12}},
             *("memory", "failure", "12 keys are gone"),
@@ -148,7 +148,7 @@ def test_a_role_that_is_wanted_must_be_whole() -> None:
 def test_what_a_role_can_do_without_is_only_a_warning() -> None:
     one = the(server.judge(facts(refused=lacking("producer", "info")), "producer"), "permissions")
     assert one.state == "warning"
-    assert "hold requests back" in one.fact
+    assert "not held back when the queue is full" in one.fact
 
 
 def test_a_user_that_can_be_nothing_hears_what_each_role_lacks() -> None:
@@ -212,7 +212,7 @@ def test_no_worker_and_dead_letters_want_attention() -> None:
     found = judged(queued(dead=2))
     assert the(found, "workers").state == "warning"
     assert "namespace 'test'" in the(found, "workers").fact
-    assert the(found, "dead letters").remedy.startswith("xuankan dead list")
+    assert the(found, "dead letters").remedy.startswith("see xuankan dead list")
     assert the(judged(queued(), "worker"), "workers").state == "ok"  # it is about to be the first
     assert the(judged(queued(workers=None, dead=None)), "workers").state == "unknown"
 
@@ -267,7 +267,7 @@ def test_the_packaged_release_runs_on_the_cpu() -> None:
 def test_a_damaged_release_is_named(tmp_path: Path, release: Path) -> None:
     found = checks(tmp_path, None, True)
     assert the(found, "release").state == "failure"
-    assert "is no model release" in the(found, "release").fact
+    assert "is not a model release" in the(found, "release").fact
     assert the(found, "engine").state == "unknown"
     other = Catalogue((Journal(id="ours", title="Ours", profile="Ours. Reefs."),))
     notes = [one for one in checks(release, other, True) if one.name == "release"]
@@ -310,7 +310,7 @@ def test_a_producers_machine_needs_no_engine(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("xuankan_worker.operations.checks._is_installed", nothing)
     monkeypatch.setattr("xuankan_worker.operations.checks.installed_libraries", list)
     (one,) = checks(None, None, False)
-    assert (one.state, "producers need none" in one.fact) == ("ok", True)
+    assert (one.state, "producers do not need one" in one.fact) == ("ok", True)
     engine = the(checks(None, None, True), "engine")
     assert engine.state == "failure"
     assert "pip install 'xuankan[cpu]'" in engine.remedy

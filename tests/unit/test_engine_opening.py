@@ -106,7 +106,7 @@ def test_whatever_changes_scores_changes_the_fingerprint(release: Path) -> None:
     [
         ({"format": "xuankan-release/9"}, "format is 'xuankan-release/9'"),
         ({"template": ...}, "template is missing"),
-        ({"colour": 1}, "colour is no field"),
+        ({"colour": 1}, "colour is not a field"),
         ({"architecture": {"family": "bert"}}, "missing"),
         ({"first_stage_weight": "much"}, "could not convert"),
         ({"files": ["model.onnx"]}, "items"),
@@ -126,5 +126,5 @@ def test_a_manifest_of_garbage_is_one_clear_error(release: Path, content: bytes)
 
 
 def test_a_directory_without_manifest_is_no_release(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="is no model release"):
+    with pytest.raises(ReleaseError, match="is not a model release"):
         open_engine("onnx", tmp_path)

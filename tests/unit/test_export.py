@@ -162,7 +162,7 @@ def test_separators_are_part_of_the_fingerprint(tmp_path: Path) -> None:
     for template in (one, two):
         template.save(tmp_path, tokenizer)
         assert Template.load(tmp_path).fingerprint == template.fingerprint
-    with pytest.raises(ValueError, match="separators is 3"):
+    with pytest.raises(ValueError, match="separators must be 1 or 2, not 3"):
         Template.build(tokenizer, 60, 40, 3)
 
 

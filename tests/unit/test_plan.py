@@ -91,8 +91,8 @@ def test_a_release_without_engines_says_how_to_build_one(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"flavour": "tensorrt"}, "one was built with tensorrt, and tensorrt_rtx is what runs here"),
-        ({"version": "1.4.0.76"}, f"with tensorrt_rtx 1.4.0.76, and {LIBRARY.version} is installed"),
+        ({"flavour": "tensorrt"}, "one was built with tensorrt, but tensorrt_rtx is installed here"),
+        ({"version": "1.4.0.76"}, f"with tensorrt_rtx 1.4.0.76, but {LIBRARY.version} is installed"),
         ({"compute_capability": "8.6,8.9"}, "one is for compute capability 8.6,8.9"),
         ({"model_sha256": "f" * 64}, "(SHA-256 ffffffffffffffff…), which has changed since"),
         ({"model": "model.int8.onnx"}, "another model.int8.onnx (SHA-256"),
@@ -135,7 +135,7 @@ def test_a_damaged_plan_is_refused_with_the_command_that_builds_it_again(tiny: P
     [
         ("format", "xuankan-engine/9", "format is 'xuankan-engine/9'; this build reads 'xuankan-engine/1'"),
         ("shapes", None, "shapes is missing"),
-        ("colour", "red", "colour is no field of it"),
+        ("colour", "red", "colour is not a field of it"),
         ("precision", "fp3", "precision is 'fp3'"),
         ("shapes", [[1, 2, 3]], "too many values"),
     ],

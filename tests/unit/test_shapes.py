@@ -56,7 +56,7 @@ def test_buckets_are_read_with_and_without_rows() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "'' is no bucket"),
+        ("", "'' is not a bucket"),
         ("128,long", "'long' is not a bucket: write tokens, or tokens x rows, such as 256 or 256x16"),
         ("128,513", "513 tokens; rows of this release have 1 to 512"),
         ("0x4,512", "0 tokens"),

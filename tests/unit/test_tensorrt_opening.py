@@ -143,7 +143,7 @@ def test_auto_takes_the_plan_and_says_what_it_is(machine: Machine, built: Path) 
 def test_batches_are_no_larger_than_the_plan_takes(built: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine = open_engine("tensorrt", built, 64)
     assert engine.info.max_batch == 16
-    assert "build the engine anew with --max-batch" in caplog.text
+    assert "rebuild the engine with --max-batch" in caplog.text
     engine.close()
 
 

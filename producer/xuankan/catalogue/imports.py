@@ -77,8 +77,8 @@ def read_table(path: Path) -> Table:
             table = Table("own", [_own(_split_cells(row), f"{path}, line {n}") for n, row in rows])
         else:
             raise CatalogueError(
-                f"{path} is not a table of journals: its header ({', '.join(header[:6])} …) is neither DOAJ's "
-                "nor SCImago's and has no column 'title'"
+                f"{path} is not a table of journals: its header ({', '.join(header[:6])} …) is neither "
+                "DOAJ's nor SCImago's and has no column 'title'"
             )
     if not table.rows:
         raise CatalogueError(f"{path} has no journals")

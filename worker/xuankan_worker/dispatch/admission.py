@@ -58,7 +58,7 @@ class Admission:
         if entry.deliveries > self._config.max_deliveries:
             message = (
                 f"delivered to workers {entry.deliveries - 1} times without finishing, "
-                f"at most {self._config.max_deliveries} are allowed: it may be what stops them"
+                f"and the limit is {self._config.max_deliveries}: it may be what stops them"
             )
             return self._outcomes.without_ranking(
                 entry, request, "failed", Failure("too_many_deliveries", message), now_ms

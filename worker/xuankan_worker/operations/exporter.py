@@ -113,7 +113,7 @@ class QueueMetrics(Collector):
 
 def _whole(look: Scrape) -> Iterable[Metric]:
     load = look.load
-    workers = GaugeMetricFamily("xuankan_workers", "Running workers, by state.", labels=["state"])
+    workers = GaugeMetricFamily("xuankan_workers", "Live workers, by state.", labels=["state"])
     for state in ("starting", "running", "draining"):
         workers.add_metric([state], sum(worker.state == state for worker in load.workers))
     yield workers

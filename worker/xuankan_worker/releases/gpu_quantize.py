@@ -75,8 +75,8 @@ class Candidate:
                 f"{self.precision} loses {found.top1_loss:.2f} % of top-1 and {found.mrr_loss:.2f} % of MRR "
                 f"against FP16 on {found.papers} papers, more than --limit {limit:g} %: nothing was written. "
                 f"One paper at rank 1 is {100 / max(1, found.top1 * found.papers):.2f} % of top-1: more "
-                f"--papers tell more. Other ways out: more --samples,{better} or --force to write it "
-                "nevertheless"
+                f"--papers give a finer answer. Or try more --samples,{better} or --force to write it "
+                "anyway"
             )
         path = self.release / f"model.{self.precision}.onnx"
         manifest = Manifest.load(self.release)

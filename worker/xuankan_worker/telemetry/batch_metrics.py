@@ -135,7 +135,7 @@ class BatchTally(Collector):
         dispatches = CounterMetricFamily(
             "xuankan_dispatches",
             "Batches dispatched, by why they were no larger: full, shared with other contexts or a "
-            "shape without empty rows, drained (all that waited), retry.",
+            "shape without empty rows, drained (nothing else was waiting), retry.",
             labels=["reason"],
         )
         for reason, count in self._reasons.items():

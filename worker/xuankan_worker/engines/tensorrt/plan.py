@@ -110,7 +110,7 @@ class EngineManifest:
                 raise ValueError(f"format is {found!r}; this build reads {_FORMAT!r}")
             wanted = {part.name for part in fields(cls)}
             if wrong := sorted(content.keys() ^ wanted):
-                raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] in wanted else 'no field of it'}")
+                raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] in wanted else 'not a field of it'}")
             if content["precision"] not in PRECISIONS:
                 raise ValueError(f"precision is {content['precision']!r}; known are {', '.join(PRECISIONS)}")
             content["shapes"] = tuple(Shape(int(bucket), int(rows)) for bucket, rows in content["shapes"])
