@@ -87,7 +87,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
         "DELETE": Operation(
             "cancel",
             rankings.cancel,
-            "Take a manuscript back before it is ranked",
+            "Cancel a manuscript's ranking",
             {204: None},
             counted="look",
             problems=("not_found", "already_ended", *_QUEUE),
