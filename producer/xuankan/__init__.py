@@ -3,7 +3,7 @@
     async with Producer("redis://localhost:6379") as producer:
         ranking = await producer.rank(Manuscript(title, abstract))
 
-`SyncProducer` is the same without `async`, `embedded` brings a server and a worker of one's own, and
+`SyncProducer` is the same without `async`, `embedded` runs a private server and worker, and
 `errors` holds everything that is raised. Names are imported when first used.
 """
 

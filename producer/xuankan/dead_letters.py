@@ -1,4 +1,4 @@
-"""Requests that no worker could see to an end: look at them, try them again, forget them.
+"""Requests that no worker could finish: inspect, retry or purge them.
 
 For operators. The dead stream holds at most about 10,000 of them, each for 7 days.
 """

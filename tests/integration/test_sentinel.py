@@ -54,9 +54,7 @@ async def test_a_failover_is_ridden_through_and_loses_nothing_visible(
 
 async def test_without_any_sentinel_the_error_names_what_was_sought() -> None:
     url = f"redis+sentinel://user:hush@127.0.0.1:{free_port()}/nowhere/0"
-    with pytest.raises(
-        ServerUnavailable, match="no Sentinel knows where the master 'nowhere' is"
-    ) as caught:
+    with pytest.raises(ServerUnavailable, match="no Sentinel knows where the master 'nowhere' is") as caught:
         async with producer(url, server_timeout_s=0.3):
             pass
     assert "hush" not in str(caught.value)

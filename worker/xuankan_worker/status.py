@@ -49,7 +49,7 @@ class GpuLoad:
         index: the driver's number for it.
         name: what it is.
         busy: share of the driver's last sampling period, up to a second, in which some kernel ran; 0 to 1.
-        used_bytes, memory_bytes: in use by whomever, and in all.
+        used_bytes, memory_bytes: in use by all processes, and total.
         watts: electric power that it draws.
         celsius: its temperature.
         clock_hz: of its multiprocessors; a GPU at its power limit lowers it.

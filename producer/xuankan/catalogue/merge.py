@@ -60,10 +60,10 @@ class _Finder:
 
 
 def merge(journals: Sequence[Journal], table: Table) -> Merged:
-    """Bring a table's facts into a set of journals, which may be empty for a table of one's own.
+    """Bring a table's facts into a set of journals, which may be empty for a table of the deployment's own.
 
     The order of the journals is kept; new ones follow in the table's order. Where two rows speak of one
-    journal, the first counts in a table of metadata; in a table of one's own it is an error.
+    journal, the first counts in a table of metadata; in a table of the deployment's own it is an error.
 
     Raises:
         CatalogueError: a row matches several journals, two rows are one journal, a new journal's id is taken,

@@ -1,4 +1,4 @@
-"""`xuankan dead`: requests that no worker could see to an end."""
+"""`xuankan dead`: requests that no worker could finish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`xuankan doctor`: what is wrong with a deployment, and what mends it."""
+"""`xuankan doctor`: checks a deployment and suggests fixes."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def doctor(
     catalogue_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Check server, users, persistence, catalogue, release, engine and GPU; say what to mend.
+    """Check server, users, persistence, catalogue, release, engine and GPU; suggest fixes.
 
-    Changes nothing and shows no manuscript. Exit code 1 if something does not work or can lose requests.
+    Changes nothing and shows no manuscript. Exit code 1 if something is broken or can lose requests.
     """
     import json
 

@@ -83,8 +83,8 @@ def portal(
 ) -> None:
     """Serve the page for authors and the HTTP interface for submission systems.
 
-    It enqueues and shows; workers, elsewhere, score. docs/portal-api.md describes the interface, and
-    /v1/openapi.json too. For use over a network put a proxy with TLS in front of it.
+    It puts manuscripts on the queue and shows their rankings; workers run elsewhere. docs/portal-api.md and
+    /v1/openapi.json describe the interface. For use over a network, put a proxy with TLS in front of it.
 
     \b
     xuankan portal --embedded

@@ -59,8 +59,8 @@ def recommend(
     FILE is plain text (the first line is the title, the rest the abstract), .json (an object with title,
     abstract and keywords, or a list of them) or .jsonl (such an object a line); - reads standard input.
 
-    Filters keep journals of which the fact is known. Without --redis, a server and a worker are started for
-    this command alone, which takes a few seconds and needs the extra `cpu`.
+    Filters keep only journals for which the fact is known. Without --redis, a private server and worker are
+    started for this command, which takes a few seconds and needs the extra `cpu`.
 
     \b
     xuankan recommend paper.txt

@@ -74,9 +74,9 @@ def rerank(
     BACKLOG is .jsonl, .csv, .tsv, .parquet, .bib or .ris files, or directories of them. A row has a title, an
     abstract or both, and may have keywords and an id.
 
-    A stopped or killed job goes on where it was when the same command is run again; one that is done stays
-    done. Rows without a ranking go to FILE.bad.jsonl with the reason, which can be repaired and given as a
-    backlog itself. FILE.job.json says how far the job is, and in the end what it did.
+    Run the same command again to resume a job that was stopped or killed; a completed job stays completed.
+    Rows without a ranking go to FILE.bad.jsonl with the reason; correct them there and rank that file as a
+    backlog of its own. FILE.job.json records the progress of the job, and finally its summary.
 
     \b
     xuankan rerank submissions.csv --out ranked.csv --redis redis://queue.example.org

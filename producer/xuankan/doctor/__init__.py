@@ -1,1 +1,1 @@
-"""`xuankan doctor`: looks at a deployment and says what to mend."""
+"""`xuankan doctor`: checks a deployment and suggests fixes."""

@@ -116,7 +116,7 @@ def _sealing(environment: Mapping[str, str]) -> tuple[bool, Finding]:
     try:
         sealer = Sealer.from_environment(environment)
     except InputError as error:
-        return False, Finding(AREA, "sealing", "failure", str(error), f"mend {KEYS_VARIABLE}")
+        return False, Finding(AREA, "sealing", "failure", str(error), f"correct {KEYS_VARIABLE}")
     if not sealer.key_ids:
         fact = f"off ({KEYS_VARIABLE} is not set): whoever runs the server can read manuscripts"
         return False, Finding(AREA, "sealing", "ok", fact)

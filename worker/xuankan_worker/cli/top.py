@@ -20,8 +20,8 @@ from xuankan.cli.options import namespace_option, redis_option
 def top(url: str, namespace: str, interval_s: float) -> None:
     """Watch lanes, workers, batches and GPUs until `q` or Ctrl-C.
 
-    It asks the server only, so it runs anywhere and its user needs no more than `worker status`. Into a pipe
-    or a file it writes one picture.
+    It talks only to the server, so it runs anywhere and its user needs no more rights than `worker status`.
+    When its output is a pipe or a file, it prints one snapshot.
     """
     import asyncio
 

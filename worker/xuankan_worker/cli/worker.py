@@ -100,9 +100,9 @@ def run(
 ) -> None:
     """Score requests until stopped.
 
-    SIGTERM or Ctrl-C: takes nothing new, finishes what it holds, exits 0. A second one exits at once; what
-    was held is then taken over by other workers, or by this one at its next start. A server that is not
-    there, or goes away, is waited for.
+    SIGTERM or Ctrl-C: takes nothing new, finishes what it holds, exits 0. A second one exits at once;
+    other workers, or this one at its next start, then take over what it held. While the server cannot be
+    reached, the worker waits for it.
     """
     import asyncio
 

@@ -1,4 +1,4 @@
-"""Takes entries back whose worker did not see them to an end: together once, then one at a time.
+"""Takes over entries that their worker did not finish: together once, then one at a time.
 
 Something among them may have killed that worker, and would kill this one. The first time they are taken back
 together and run beside everything else, because most workers die for other reasons, and their requests

@@ -41,7 +41,7 @@ class Dispatcher:
     """Ties scheduler, contexts and committer together. All of it runs in the event loop's thread.
 
     Attributes:
-        held: the entries that this worker must see to an end, whose leases it renews.
+        held: the entries that this worker must finish, whose leases it renews.
         empty: set while nothing is held.
         has_room: by lane, set while more may be read.
         broken: gets an EngineError if the engine fails everything, a DeviceLost if its device is gone.

@@ -30,7 +30,7 @@ def open_engine(kind: EngineKind, release: Path, max_batch: int = 16) -> Engine:
 
     Raises:
         ReleaseError: the release cannot be read or is damaged.
-        EngineUnavailable: the engine cannot run here; the message says what is missing and what mends it.
+        EngineUnavailable: the engine cannot run here; the message says what is missing and suggests a fix.
         EngineError: the model cannot be loaded.
         InputError: `kind` or `max_batch` is out of range.
     """

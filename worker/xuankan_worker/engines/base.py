@@ -82,7 +82,7 @@ class Slot(Protocol):
             other rows or on the padding.
 
         Raises:
-            DeviceLost: nothing can be run any more until the process is started anew.
+            DeviceLost: nothing can run until the process is restarted.
             EngineError: the batch does not fit the engine, or running it failed.
         """
         ...

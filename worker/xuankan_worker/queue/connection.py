@@ -222,5 +222,5 @@ async def _hear_out(pubsub: Any, hear: Callable[[bytes], None]) -> None:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a worker waits: also for an operator who mends a password or an ACL."""
+    """Whether a worker waits: also for an operator who fixes a password or an ACL."""
     return is_passing(error) or is_refusal(error)

@@ -77,7 +77,7 @@ def shortened(settings: BenchSettings) -> BenchSettings:
 def bench_gpu(settings: BenchSettings, report: Callable[[str], None]) -> tuple[Document, Path]:
     """Measure, and write `gpu-<chip>.json` and `.md` after every system.
 
-    Results that an earlier run left in the same file stay, unless this run measures them anew. A system that
+    Results that an earlier run left in the same file stay, unless this run measures them again. A system that
     fails, or whose packages are missing, has an `error` and costs no other its result.
 
     Returns:

@@ -112,7 +112,7 @@ class History:
         """The same run of a worker at the earliest look that has it, and how long ago that was."""
         for look in list(self._looks)[:-1]:
             for one in look.shard.workers:
-                # Its start is told by the server's clock, which is estimated anew all the time.
+                # Its start is told by the server's clock, which is estimated again and again.
                 if one.name == worker.name and abs(one.started_ms - worker.started_ms) < 1000:
                     return one, self.last.at_s - look.at_s
         return None, 0.0
