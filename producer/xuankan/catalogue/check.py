@@ -37,7 +37,7 @@ class CatalogueFinding:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueReport:
-    """A catalogue's `missing` facts (how many journals lack each) and its `findings`, which should be corrected.
+    """A catalogue's `missing` facts (how many journals lack each) and its `findings`, to be corrected.
 
     `cut_profiles` is how many profiles are longer than the model reads; their ends are never seen.
     """
