@@ -91,7 +91,7 @@ async def test_a_terminal_shows_what_happens_until_q(server_url: str, queue: Que
     engine = ScriptedEngine()
     engine.gate.clear()
     with screen(server_url) as shown:
-        await eventually(shows(shown, "no running worker"))
+        await eventually(shows(shown, "no live worker"))
         async with running(server_url, engine):
             await queue.push(*(request(lane="bulk") for _ in range(60)))
             await queue.push_raw(b"garbage", None)
@@ -102,7 +102,7 @@ async def test_a_terminal_shows_what_happens_until_q(server_url: str, queue: Que
             # 40 rows of each request, 16 a batch at most.
             await eventually(lambda: bool(re.search(r"worker-1 .* 0/2 .* 1\d\.\d .*%", shown.frame())))
             await eventually(lambda: bool(re.search(r"requests/s [\d.]+ in, [1-9][\d.]* out", shown.frame())))
-        await eventually(shows(shown, "no running worker"))
+        await eventually(shows(shown, "no live worker"))
         shown.press(b"q")
         assert await ended(shown) == 0
         assert "Traceback" not in shown.text()
@@ -111,7 +111,7 @@ async def test_a_terminal_shows_what_happens_until_q(server_url: str, queue: Que
 async def test_ctrl_c_is_an_end_like_any_other(server_url: str, queue: Queue) -> None:
     del queue
     with screen(server_url) as shown:
-        await eventually(shows(shown, "no running worker"))
+        await eventually(shows(shown, "no live worker"))
         shown.process.send_signal(signal.SIGINT)
         assert await ended(shown) == 0
         shown.text()
@@ -121,11 +121,11 @@ async def test_ctrl_c_is_an_end_like_any_other(server_url: str, queue: Queue) ->
 async def test_a_server_that_goes_away_is_said_and_waited_for(own_server: ValkeyProcess) -> None:
     own_server.start()
     with screen(own_server.url) as shown:
-        await eventually(shows(shown, "no running worker"))
+        await eventually(shows(shown, "no live worker"))
         own_server.kill()
-        await eventually(shows(shown, "the server has not answered for", "no running worker"))
+        await eventually(shows(shown, "the server has not answered for", "no live worker"))
         own_server.start()
-        await eventually(lambda: "not answered" not in shown.frame() and "no running worker" in shown.frame())
+        await eventually(lambda: "not answered" not in shown.frame() and "no live worker" in shown.frame())
         shown.press(b"q")
         assert await ended(shown) == 0
 

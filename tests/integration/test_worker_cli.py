@@ -28,7 +28,7 @@ async def test_status_shows_workers_and_queues(server_url: str, queue: Queue) ->
     status = ("status", "--redis", server_url, "--namespace", "test")
     code, text = await in_thread(*status)
     assert code == 0
-    assert "no running worker" in text
+    assert "no live worker" in text
     engine = ScriptedEngine(contexts=1)
     engine.gate.clear()
     # A request has 40 rows, of which some run: one more fits into this prefetch.

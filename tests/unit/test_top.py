@@ -149,7 +149,7 @@ def test_the_picture_shows_workers_lanes_batches_and_gpus() -> None:
         *("688 W", "61 °C"),
     ):
         assert words in picture
-    assert "no running worker" in drawn(history(look(0)))
+    assert "no live worker" in drawn(history(look(0)))
 
 
 def test_what_the_driver_does_not_tell_is_left_open() -> None:

@@ -218,7 +218,7 @@ def _print_status(found: ShardStatus) -> None:
             )
         console.print(table)
     else:
-        console.print("no running worker")
+        console.print("no live worker")
     lanes = Table("lane", "queued", "running")
     for lane in found.lanes:
         lanes.add_row(lane.lane, str(lane.queued), str(lane.running))
