@@ -65,13 +65,13 @@ async def in_thread(*arguments: str) -> tuple[int, str]:
 def test_status_without_a_server_says_so() -> None:
     code, text = run("status", "--redis", "redis://127.0.0.1:1/0")
     assert code == 1
-    assert "cannot be asked" in text
+    assert "does not answer" in text
 
 
 def test_a_wrong_url_is_named() -> None:
     code, text = run("status", "--redis", "http://example.org")
     assert code == 1
-    assert "the scheme 'http' is unknown; redis://" in text
+    assert "the scheme 'http' is unknown; use redis://" in text
 
 
 def test_help_is_there_and_imports_nothing_heavy() -> None:

@@ -162,7 +162,7 @@ def test_a_job_is_taken_up_by_the_same_job_only(tmp_path: Path) -> None:
         Job(out, PLAN, writer)
     assert out.read_text() == "mine"
     job = Job(out, PLAN, writer, restart=True)
-    with pytest.raises(InputError, match="another process writes"):
+    with pytest.raises(InputError, match="another process is writing"):
         Job(out, PLAN, writer)
     commit(job, out, range(1, 3))
     assert out.read_text() == "mine"
