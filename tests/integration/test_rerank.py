@@ -217,7 +217,7 @@ async def test_killed_again_and_again_it_scores_and_writes_every_row_once(
         assert code == 0, said
         assert scored_rows(engine) == 300 * CANDIDATES
         code, said = await rerank.run(backlog, "--out", out)
-        assert (code, "was done before: 300 rankings" in said) == (0, True)
+        assert (code, "is already complete: 300 rankings" in said) == (0, True)
     assert scored_rows(engine) == 300 * CANDIDATES
     assert_complete(lines(out), range(300))
     assert state(out)["progress"]["ranked"] == 300

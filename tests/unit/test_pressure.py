@@ -125,7 +125,7 @@ def test_an_empty_or_unmeasured_queue_is_never_full(lane: Lane) -> None:
     assert judge(load(1, 1), lane, Limits(), unserved_s=59).reason is None  # a restart of the workers
     told = judge(load(1, 1), lane, Limits(), unserved_s=61)
     assert told.reason == "no_workers"
-    assert "no worker has been running for 61 s" in told.message
+    assert "no worker has been alive for 61 s" in told.message
 
 
 @given(loads(), st.sampled_from(LANES), limits, st.integers(1, 262_144))

@@ -216,7 +216,7 @@ def judge(load: Load, lane: Lane, limits: Limits, unserved_s: float = 0.0, added
             lane,
             None,
             "no_workers",
-            f"no worker has been running for {unserved_s:.0f} s, and {sum(load.queued.values()):,} requests "
+            f"no worker has been alive for {unserved_s:.0f} s, and {sum(load.queued.values()):,} requests "
             "wait: start one (`xuankan worker run`), and check that it uses the same server and namespace",
         )
     if wait_s is not None and wait_s > limits.wait_s(lane):
