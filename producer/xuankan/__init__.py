@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker
     from xuankan.errors import XuankanError
     from xuankan.manuscript import Manuscript
-    from xuankan.protocol.wire import RankedJournal
+    from xuankan.protocol.ranked import RankedJournal
 
 __all__ = [
     "Catalogue",

@@ -21,8 +21,8 @@ from xuankan.catalogue import Catalogue
 from xuankan.client.prepare import Options, Preparer
 from xuankan.manuscript import Manuscript
 from xuankan.protocol.keys import Keys
+from xuankan.protocol.ranked import RankedJournal
 from xuankan.protocol.template import Template
-from xuankan.protocol.wire import RankedJournal
 from xuankan_worker.engines.base import TokenBatch
 from xuankan_worker.execution.served_model import ServedModel
 
@@ -173,7 +173,7 @@ def digest(ranking: Iterable[RankedJournal]) -> str:
     )
 
 
-def _digest(places: Iterable[tuple[int, str, float, float, float, float]]) -> str:
+def _digest(places: Iterable[tuple[int, str, float, float, float | None, float]]) -> str:
     return hashlib.sha256(repr(list(places)).encode()).hexdigest()[:16]
 
 

@@ -248,7 +248,7 @@ async def test_metrics_and_probes(server_url: str, queue: Queue) -> None:
         )
         assert f"{mismatched} 1.0" in lines
         assert 'xuankan_dead_entries_total{code="undecodable"} 1.0' in lines
-        assert "xuankan_rows_total 40.0" in lines
+        assert 'xuankan_rows_total{step="cross_encoder"} 40.0' in lines
         assert "xuankan_requests_in_flight 0.0" in lines
         assert "xuankan_server_up 1.0" in lines
         worker.stop()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xuankan.errors import DeviceLost, EngineError
 from xuankan.protocol.template import Template
-from xuankan_worker.engines.base import EngineInfo, TokenBatch
+from xuankan_worker.engines.base import Encoded, EngineInfo, TokenBatch
 
 BUCKETS = tuple(range(32, 353, 32))
 _WEIGHTS = np.random.default_rng(7).normal(size=352).astype(np.float32)
@@ -106,6 +106,9 @@ class ScriptedSlot:
             spoiled = engine.spoiled is not None and engine.spoiled in ids[:length]
             scores[row] = np.nan if spoiled else score_tokens(ids[:length].tolist())
         return scores
+
+    def encode(self, batch: TokenBatch) -> Encoded:
+        raise EngineError(f"the scripted engine has no encoder for {len(batch.lengths)} rows")
 
     def close(self) -> None:
         self._engine.opened -= 1

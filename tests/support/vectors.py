@@ -10,7 +10,8 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from xuankan.protocol.wire import Failure, RankedJournal, Request, Result, Timings
+from xuankan.protocol.ranked import EvidencePaper, RankedJournal
+from xuankan.protocol.wire import Failure, Request, Result, Timings
 
 PATH = Path(__file__).parents[2] / "docs" / "vectors" / "vectors.json"
 
@@ -52,11 +53,25 @@ _RESULTS = {
         completed_ms=1_790_000_001_234.5,
         ranking=(
             RankedJournal(
-                1, "annals-of-physics", 0.75, 2.5, 3.0, -0.5, {"title": "Annals of Physics", "apc_usd": None}
+                *(1, "annals-of-physics", 0.75, -0.25, 3.0, -0.5),
+                {"title": "Annals of Physics", "apc_usd": None},
+                encoder=-0.5,
+                nearness=0.625,
+                evidence=(
+                    EvidencePaper("Waves in plasmas", 2016, "https://doi.org/10.1000/1", 0.75),
+                    EvidencePaper("Électrons froids", 2012, None, 0.5),
+                ),
             ),
-            RankedJournal(2, "物理学报", 0.25, 1.5, 2.75, -1.25, {"title": "物理学报", "apc_usd": 1200.0}),
+            # Imported after the encoder was trained, and out of play before the cross-encoder.
+            RankedJournal(
+                *(2, "物理学报", 0.25, -1.5, None, -1.25),
+                {"title": "物理学报", "apc_usd": 1200.0},
+                nearness=0.25,
+            ),
         ),
         scored=3,
+        rows=2,
+        fit=0.875,
         timings=Timings(1.5, 0.25, 812.0, 0.125),
         warnings=("no abstract: the ranking rests on the title alone",),
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",

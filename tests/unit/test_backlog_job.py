@@ -18,7 +18,7 @@ from xuankan.backlog.sources import check_apart
 from xuankan.backlog.writers import bad_line, open_writer
 from xuankan.client.rankings import Ranking, RankingTimings
 from xuankan.errors import InputError
-from xuankan.protocol.wire import RankedJournal
+from xuankan.protocol.ranked import RankedJournal
 
 PLAN: Mapping[str, Any] = {"backlog": ["x"], "filters": {"languages": ("en",)}, "top_k": 10}
 FACTS: Mapping[str, Any] = {

@@ -19,7 +19,7 @@ from tests.support.engine import BUCKETS, ScriptedEngine
 from tests.support.scheduling import job
 from tests.support.world import request, served_model
 from xuankan.errors import DeviceLost, EngineError
-from xuankan_worker.engines.base import EngineInfo, TokenBatch
+from xuankan_worker.engines.base import Encoded, EngineInfo, TokenBatch
 from xuankan_worker.execution.pool import ContextPool, Run
 from xuankan_worker.in_flight import InFlight
 from xuankan_worker.scheduling.batcher import BatchLimits
@@ -88,6 +88,9 @@ class FaultySlot:
         finally:
             self._busy = False
 
+    def encode(self, batch: TokenBatch) -> Encoded:
+        raise EngineError(f"no encoder for {len(batch.lengths)} rows")
+
     def close(self) -> None:
         self._engine.opened -= 1
 
@@ -98,7 +101,7 @@ class Stage:
     def __init__(self, engine: FaultyEngine, info: EngineInfo) -> None:
         self.engine, self.info = engine, info
         self.scheduler = Scheduler(BatchLimits(info.buckets, info.max_batch, 8192, info.shapes))
-        self.pool = ContextPool(engine, served_model(engine).profiles, self._on_run)
+        self.pool = ContextPool(served_model(engine), self._on_run)
         self.done: list[InFlight] = []
         self.given_up: list[InFlight] = []
         self.runs: list[Run] = []

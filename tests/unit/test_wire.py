@@ -16,15 +16,8 @@ from hypothesis.extra import numpy as hnp
 from tests.support import vectors
 from xuankan.errors import ProtocolError, UnsupportedVersion
 from xuankan.protocol.keys import LANES
-from xuankan.protocol.wire import (
-    MAX_REQUEST_BYTES,
-    STATUSES,
-    Failure,
-    RankedJournal,
-    Request,
-    Result,
-    Timings,
-)
+from xuankan.protocol.ranked import EvidencePaper, RankedJournal
+from xuankan.protocol.wire import MAX_REQUEST_BYTES, STATUSES, Failure, Request, Result, Timings
 
 _ids = st.from_regex(r"[A-Za-z0-9._:-]{1,128}", fullmatch=True)
 _text = st.text(max_size=40)
@@ -70,9 +63,21 @@ _ranked = st.builds(
     journal=_text,
     score=_finite,
     logit=_finite,
-    cross_encoder=_finite,
+    cross_encoder=st.none() | _finite,
     first_stage=_finite,
     metadata=st.dictionaries(_text, _json, max_size=4),
+    encoder=st.none() | _finite,
+    nearness=st.none() | _finite,
+    evidence=st.lists(
+        st.builds(
+            EvidencePaper,
+            title=_text,
+            year=st.integers(0, 9999),
+            link=st.none() | st.sampled_from(["https://doi.org/10.1/x", "http://example.org/?a=b#c"]),
+            nearness=_finite,
+        ),
+        max_size=8,
+    ).map(tuple),
 )
 _results = st.builds(
     Result,
@@ -85,6 +90,8 @@ _results = st.builds(
     ranking=st.lists(_ranked, max_size=3).map(tuple),
     failure=st.none() | st.builds(Failure, code=_text, message=_text, field=st.none() | _text),
     scored=st.integers(0, 10_000),
+    rows=st.integers(0, 10_000),
+    fit=st.none() | st.floats(0, 1),
     deliveries=st.integers(0, 100),
     timings=st.builds(Timings, _finite, _finite, _finite, _finite),
     warnings=st.lists(_text, max_size=4).map(tuple),
@@ -107,6 +114,35 @@ def test_a_request_comes_back_as_it_was(request: Request) -> None:
 @given(_results)
 def test_a_result_comes_back_as_it_was(result: Result) -> None:
     assert Result.decode(result.encode()) == result
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"link": "javascript:alert(1)"}, "link"),
+        ({"link": "https://x.org/ onclick=y"}, "link"),
+        ({"link": "https://x.org/" + "a" * 300}, "link"),
+        ({"title": None}, "title"),
+        ({"title": "a" * 301}, "title"),
+        ({"year": "2016"}, "year"),
+        ({"nearness": float("nan")}, "nearness"),
+    ],
+)
+def test_malformed_evidence_is_refused_by_field(changes: dict[str, object], field: str) -> None:
+    message: dict[str, Any] = msgpack.unpackb(bytes.fromhex(vectors.build()["results"][0]["hex"]))
+    message["ranking"][0]["evidence"][1].update(changes)
+    with pytest.raises(ProtocolError) as caught:
+        Result.decode(msgpack.packb(message))
+    assert caught.value.field == f"ranking[0].evidence[1].{field}"
+
+
+def test_too_many_papers_and_an_impossible_fit_are_refused() -> None:
+    message: dict[str, Any] = msgpack.unpackb(bytes.fromhex(vectors.build()["results"][0]["hex"]))
+    with pytest.raises(ProtocolError, match=r"fit: must be a number from 0 to 1, not float 1\.5"):
+        Result.decode(msgpack.packb(message | {"fit": 1.5}))
+    message["ranking"][0]["evidence"] *= 5
+    with pytest.raises(ProtocolError, match="a list of at most 8 items"):
+        Result.decode(msgpack.packb(message))
 
 
 def _refusal(kind: type[Request] | type[Result], data: bytes) -> ProtocolError | None:

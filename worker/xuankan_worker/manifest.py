@@ -18,6 +18,12 @@ MODEL = "model.onnx"
 """The ONNX graph of a release for CPUs, beside its manifest."""
 GPU_MODEL = "model.fp16.onnx"
 """The ONNX graph of a release for GPUs; ONNX Runtime runs it too."""
+ENCODER = "encoder.onnx"
+"""The ONNX graph of a release's encoder for CPUs."""
+GPU_ENCODER = "encoder.fp16.onnx"
+"""The ONNX graph of a release's encoder for GPUs."""
+CORPUS = "corpus.npz"
+"""The papers of a release's journals; see `execution.corpus`."""
 _FORMAT = "xuankan-release/1"
 
 
@@ -102,6 +108,72 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """The shape of an encoder.
+
+    Attributes:
+        architecture: of its layers.
+        journals: J, logits of a row; which journals they are of is in the corpus.
+        dimensions: D, of an embedding.
+        neighbours: K, nearest papers of a row.
+    """
+
+    architecture: Architecture
+    journals: int
+    dimensions: int
+    neighbours: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Of the parts of a fused score.
+
+    Attributes:
+        first_stage, encoder, mean, density, cross_encoder: of the part of this name; `mean` and `density` are
+            of the nearest papers. Unused parts are 0.
+        constant: added.
+    """
+
+    first_stage: float = 0.0
+    encoder: float = 0.0
+    mean: float = 0.0
+    density: float = 0.0
+    cross_encoder: float = 0.0
+    constant: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How the parts of a release with encoder and corpus become one ranking; see `execution.fusion`.
+
+    Attributes:
+        base: of candidates without cross-encoder rows.
+        full: of candidates with them.
+        unseen_base, unseen_full: in their place for journals that the encoder was not trained on: their
+            weight of `encoder` is not used.
+        kernel_temperature, memory_years, now: of the papers' density; see `execution.nearness`.
+        coverage: rows are run for the likeliest candidates that together reach this probability,
+        most_rows: but for so many at most.
+        journal_tokens: of a journal's own, in rows of journals that the cross-encoder was trained on.
+        fit: whether the catalogue covers a manuscript's field: the logistic function of `constant`, plus
+            `nearest` times the mean cosine of the three nearest papers, plus `likeliest` times the
+            log-probability of the first journal. None if the release has no opinion.
+    """
+
+    base: Weights
+    full: Weights
+    unseen_base: Weights
+    unseen_full: Weights
+    kernel_temperature: float
+    memory_years: float
+    now: int
+    coverage: float
+    most_rows: int
+    journal_tokens: int
+    fit: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One model release.
 
@@ -118,6 +190,8 @@ class Manifest:
         export: None without a graph for GPUs.
         quantized: by precision, `int8` or `fp8`, how such graphs for GPUs were made of the FP16 one.
         training: what it was trained on and how.
+        encoder: None if the release has none. With one go a corpus and a fusion.
+        fusion: in place of `first_stage_weight`; `temperature` applies to its log-probabilities.
         commit: of the source tree that made it.
         metrics: by table of papers and split, the figures measured before release.
     """
@@ -134,6 +208,8 @@ class Manifest:
     export: Export | None = None
     quantized: Mapping[str, GpuQuantization] = field(default_factory=dict[str, GpuQuantization])
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    encoder: EncoderShape | None = None
+    fusion: Fusion | None = None
     commit: str = ""
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
 
@@ -145,7 +221,10 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides scores, 16 hexadecimal digits; every result names it."""
-        decisive = [self.template, self.first_stage_weight, self.temperature, sorted(self.files.items())]
+        decisive: list[Any] = [self.template, self.first_stage_weight, self.temperature]
+        decisive.append(sorted(self.files.items()))
+        if self.fusion is not None:
+            decisive.append(asdict(self.fusion))
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
     @classmethod
@@ -180,11 +259,17 @@ class Manifest:
             content["quantized"] = {
                 str(name): GpuQuantization(**record) for name, record in content.get("quantized", {}).items()
             }
+            if content.get("encoder") is not None:
+                content["encoder"] = _encoder_shape(content["encoder"])
+            if content.get("fusion") is not None:
+                content["fusion"] = _fusion(content["fusion"])
+            if (content.get("encoder") is None) != (content.get("fusion") is None):
+                raise ValueError("encoder and fusion go together, but only one of them is there")
             for name in ("first_stage_weight", "temperature"):
                 content[name] = float(content[name])
             content["files"] = {str(name): str(digest) for name, digest in content["files"].items()}
             return cls(**content)
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise ReleaseError(f"{path}: {error}") from error
 
     def save(self, directory: Path) -> None:
@@ -216,6 +301,18 @@ class Manifest:
                     f"release {self.name}: {directory / name} is damaged or was changed: "
                     f"its SHA-256 is {found}, the manifest says {expected}; install the release again"
                 )
+
+
+def _encoder_shape(content: Mapping[str, Any]) -> EncoderShape:
+    parts: dict[str, Any] = {"architecture": Architecture(**content["architecture"])}
+    return EncoderShape(**{**content, **parts})
+
+
+def _fusion(content: Mapping[str, Any]) -> Fusion:
+    weights: dict[str, Any] = {
+        name: Weights(**content[name]) for name in ("base", "full", "unseen_base", "unseen_full")
+    }
+    return Fusion(**{**content, **weights})
 
 
 def file_sha256(path: Path) -> str:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.markup import escape
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from xuankan.client.rankings import Ranking
 from xuankan.errors import RequestError, XuankanError
-from xuankan.protocol.wire import RankedJournal
+from xuankan.protocol.ranked import RankedJournal
 
 _UNKNOWN: Final = "–"
 _WIDTH_WITHOUT_TERMINAL: Final = 140
+_WITH_EVIDENCE: Final = 3
+"""Journals of which similar papers are shown; --json has them of all."""
+_FEW_FIT: Final = "Few journals here fit this manuscript: its field may be outside the catalogue."
 
 
 def console() -> Console:
@@ -42,6 +46,9 @@ def ranking_view(heading: str, ranking: Ranking, appeared_in: str | None = None)
         among = any(_title(place) == appeared_in for place in ranking)
         where = "◀ is where it appeared." if among else f"It appeared in {appeared_in}, not among these."
         parts.append(Text(where, style="dim"))
+    if ranking.few_fit:
+        parts.append(Text(_FEW_FIT, style="yellow"))
+    parts += [*_evidence(ranking.journals)]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in ranking.warnings]
     parts.append(Text(_timings(ranking) + "\n", style="dim"))
     return Group(*parts)
@@ -49,7 +56,7 @@ def ranking_view(heading: str, ranking: Ranking, appeared_in: str | None = None)
 
 def ranking_json(title: str, ranking: Ranking) -> str:
     """A ranking as one line of JSON."""
-    return json.dumps({"title": title, **asdict(ranking)}, ensure_ascii=False)
+    return json.dumps({"title": title, **asdict(ranking), "few_fit": ranking.few_fit}, ensure_ascii=False)
 
 
 def error_json(title: str, error: XuankanError) -> str:
@@ -87,6 +94,18 @@ def _table(journals: Sequence[RankedJournal], appeared_in: str | None) -> Table:
     return table
 
 
+def _evidence(journals: Sequence[RankedJournal]) -> Iterator[Text]:
+    """The papers that speak for the first journals."""
+    for place in journals[:_WITH_EVIDENCE]:
+        if place.evidence:
+            yield Text(f"Similar papers in {_title(place)}:", style="bold")
+        for paper in place.evidence:
+            line = Text(f"  {paper.nearness:.2f}  {paper.title} ({paper.year})")
+            if paper.link:
+                line.append(f"  {paper.link}", style=Style(dim=True, link=paper.link))
+            yield line
+
+
 def _title(place: RankedJournal) -> str:
     return str(place.metadata.get("title") or place.journal)
 
@@ -111,7 +130,8 @@ def _timings(ranking: Ranking) -> str:
     }
     shown = ", ".join(f"{name} {_duration(value)}" for name, value in parts.items() if value is not None)
     total = "" if spent.total_ms is None else f"{_duration(spent.total_ms)} in all: "
-    return f"{ranking.scored} journals scored; {total}{shown}; release {ranking.release}"
+    rows = f", {ranking.rows} of them by the cross-encoder" if ranking.rows < ranking.scored else ""
+    return f"{ranking.scored} journals scored{rows}; {total}{shown}; release {ranking.release}"
 
 
 def _duration(milliseconds: float) -> str:

@@ -15,13 +15,16 @@ from xuankan.errors import (
     RequestInvalid,
     SealError,
 )
+from xuankan.protocol.ranked import RankedJournal
 from xuankan.protocol.scripts import Kept
 from xuankan.protocol.sealing import KEYS_VARIABLE, Sealer, is_sealed
-from xuankan.protocol.wire import RankedJournal, Result, Status
+from xuankan.protocol.wire import Result, Status
 
 _INCOMPATIBLE = frozenset(
     {"tokenizer_mismatch", "catalogue_mismatch", "unsupported_version", "sealed_unreadable", "not_sealed"}
 )
+_FEW_FIT = 0.5
+"""Releases calibrate `fit` so that it is below this where more likely than not the field is another's."""
 _ERRORS: dict[Status, type[RequestError]] = {
     "invalid": RequestInvalid,
     "expired": RequestExpired,
@@ -60,13 +63,16 @@ class Ranking:
     Attributes:
         request_id: names the request.
         journals: at most `top_k` of the candidates.
-        scored: how many candidates were scored.
+        scored: how many candidates were ranked.
         release: fingerprint of the model release that scored all of them.
         catalogue: version of the catalogue that the journals come from.
         warnings: what may make this ranking worse than it could be.
         timings: where the time went.
         worker: the worker's name.
         deliveries: how often the request was handed to a worker; more than 1 after a worker's death.
+        rows: how many of them the cross-encoder read: the others could not come into play any more.
+        fit: how probable it is that the catalogue covers the manuscript's field; None if the release has no
+            opinion. See `few_fit`.
     """
 
     request_id: str
@@ -78,6 +84,13 @@ class Ranking:
     timings: RankingTimings
     worker: str
     deliveries: int
+    rows: int = 0
+    fit: float | None = None
+
+    @property
+    def few_fit(self) -> bool:
+        """Whether few journals of the catalogue fit the manuscript, whatever their order."""
+        return self.fit is not None and self.fit < _FEW_FIT
 
     def __iter__(self) -> Iterator[RankedJournal]:
         return iter(self.journals)
@@ -133,4 +146,6 @@ def open_result(
         ),
         worker=result.worker,
         deliveries=result.deliveries,
+        rows=result.rows,
+        fit=result.fit,
     )

@@ -15,7 +15,7 @@ from xuankan.client.rankings import Ranking
 from xuankan.manuscript import MAX_CHARACTERS, Manuscript
 from xuankan.portal.problems import Problem
 from xuankan.protocol.keys import Lane
-from xuankan.protocol.wire import RankedJournal
+from xuankan.protocol.ranked import RankedJournal
 
 _MAX_CANDIDATES: Final = 1000
 """As workers score at most."""
@@ -157,6 +157,15 @@ class JournalBody(Struct):
     ]
 
 
+class PaperBody(Struct):
+    """A paper of a journal."""
+
+    title: str
+    year: int
+    link: Annotated[str | None, Meta(description="An http or https URL; null where none is certain.")]
+    nearness: Annotated[float, Meta(description="Cosine to the manuscript, -1 to 1.")]
+
+
 class PlaceBody(Struct):
     """A journal's place in a ranking."""
 
@@ -165,8 +174,20 @@ class PlaceBody(Struct):
         float, Meta(ge=0, le=1, description="Its share of the softmax over all scored journals.")
     ]
     logit: Annotated[float, Meta(description="What the ranking is sorted by.")]
-    cross_encoder: float
+    cross_encoder: Annotated[
+        float | None, Meta(description="null if a cheaper step had shown that this score would not matter.")
+    ]
     first_stage: float
+    encoder: Annotated[
+        float | None, Meta(description="null if the release has no encoder, or one without this journal.")
+    ]
+    nearness: Annotated[
+        float | None,
+        Meta(description="Mean cosine to its three nearest papers; null if the release has no papers."),
+    ]
+    evidence: Annotated[
+        list[PaperBody], Meta(description="Its papers that are most like the manuscript, the nearest first.")
+    ]
     journal: JournalBody
 
 
@@ -186,7 +207,13 @@ class RankingBody(Struct):
     id: str
     status: Literal["done"]
     journals: list[PlaceBody]
-    scored: Annotated[int, Meta(description="How many journals the model scored.")]
+    scored: Annotated[int, Meta(description="How many journals were ranked.")]
+    rows: Annotated[int, Meta(description="How many of them the cross-encoder read with the manuscript.")]
+    fit: Annotated[
+        float | None,
+        Meta(ge=0, le=1, description="How probable it is that the catalogue covers the manuscript's field."),
+    ]
+    few_fit: Annotated[bool, Meta(description="Whether few journals here fit, whatever their order.")]
     release: Annotated[str, Meta(description="The model release that scored all of them.")]
     catalogue: Annotated[str, Meta(description="The version of the catalogue.")]
     warnings: Annotated[Sequence[str], Meta(description="What may make the ranking less reliable.")]
@@ -283,6 +310,9 @@ def ranking_body(ranking: Ranking, catalogue: Catalogue) -> RankingBody:
         status="done",
         journals=[_place(place, catalogue) for place in ranking],
         scored=ranking.scored,
+        rows=ranking.rows,
+        fit=ranking.fit,
+        few_fit=ranking.few_fit,
         release=ranking.release,
         catalogue=ranking.catalogue,
         warnings=ranking.warnings,
@@ -302,6 +332,9 @@ def _place(place: RankedJournal, catalogue: Catalogue) -> PlaceBody:
         logit=place.logit,
         cross_encoder=place.cross_encoder,
         first_stage=place.first_stage,
+        encoder=place.encoder,
+        nearness=place.nearness,
+        evidence=[PaperBody(paper.title, paper.year, paper.link, paper.nearness) for paper in place.evidence],
         journal=JournalBody(**facts, examples=known.examples if known else ()),
     )
 

@@ -92,6 +92,14 @@ class Fields:
             raise self._wrong(name, "a finite number")
         return float(value)
 
+    def optional_number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float | None:
+        """A finite number within [low, high], or nil or absent."""
+        if self._fields.get(name) is None:
+            return None
+        if not low <= (value := self.number(name)) <= high:
+            raise self._wrong(name, f"a number from {low:g} to {high:g}")
+        return value
+
     def array(self, name: str, dtype: np.dtype[_Scalar], max_items: int) -> NDArray[_Scalar]:
         """One-dimensional array from raw little-endian bytes (msgpack `bin`)."""
         value = self._fields.get(name)

@@ -6,9 +6,8 @@ docs/protocol.md describes it for other languages.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast, get_args
+from typing import Final, Literal, cast, get_args
 
 import msgpack
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from xuankan.errors import InputError, ProtocolError, UnsupportedVersion
 from xuankan.protocol.fields import MAX_ITEMS, Fields, shown, unpack
 from xuankan.protocol.keys import LANES, Lane
+from xuankan.protocol.ranked import RankedJournal
 
 VERSION: Final = 1
 MAX_REQUEST_BYTES: Final = 256 * 1024
@@ -145,29 +145,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class RankedJournal:
-    """One place of a ranking.
-
-    Attributes:
-        rank: 1 is the best fit.
-        journal: id in the catalogue.
-        score: share of the softmax over all scored candidates, in [0, 1].
-        logit: the fused score that the ranking is sorted by: `cross_encoder + weight * first_stage`.
-        cross_encoder: the model's raw score.
-        first_stage: the first stage's log-probability, as the request carried it.
-        metadata: what the catalogue knows of the journal; unknown facts are None.
-    """
-
-    rank: int
-    journal: str
-    score: float
-    logit: float
-    cross_encoder: float
-    first_stage: float
-    metadata: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """Why a request ended without a ranking: a stable `code`, a sentence, and the offending field if any."""
 
@@ -204,7 +181,10 @@ class Result:
         failure: set unless `ok`.
         release: fingerprint of the release that scored it, or of the worker's release that refused it.
         catalogue: version of the catalogue that the metadata comes from.
-        scored: candidates that were scored.
+        scored: candidates that were ranked.
+        rows: rows of the cross-encoder that were run for that.
+        fit: how probable it is that the catalogue covers the manuscript's field at all; below 0.5 few of its
+            journals fit, whatever their order. None if the release has no opinion.
         deliveries: how often the request was handed to a worker, 1 if nothing went wrong.
         worker: name of the worker.
         completed_ms: Unix time, on the server's clock, at which the ranking was ready to commit.
@@ -222,6 +202,8 @@ class Result:
     ranking: tuple[RankedJournal, ...] = ()
     failure: Failure | None = None
     scored: int = 0
+    rows: int = 0
+    fit: float | None = None
     deliveries: int = 1
     timings: Timings = field(default_factory=Timings)
     warnings: tuple[str, ...] = ()
@@ -239,21 +221,12 @@ class Result:
                 "catalogue": self.catalogue,
                 "worker": self.worker,
                 "completed_ms": self.completed_ms,
-                "ranking": [
-                    {
-                        "rank": place.rank,
-                        "journal": place.journal,
-                        "score": place.score,
-                        "logit": place.logit,
-                        "cross_encoder": place.cross_encoder,
-                        "first_stage": place.first_stage,
-                        "metadata": dict(place.metadata),
-                    }
-                    for place in self.ranking
-                ],
+                "ranking": [place.plain() for place in self.ranking],
                 "failure": failure
                 and {"code": failure.code, "message": failure.message, "field": failure.field},
                 "scored": self.scored,
+                "rows": self.rows,
+                "fit": self.fit,
                 "deliveries": self.deliveries,
                 "timings": {
                     "queue_ms": self.timings.queue_ms,
@@ -285,11 +258,13 @@ class Result:
             worker=fields.text("worker", 256),
             completed_ms=fields.number("completed_ms"),
             ranking=tuple(
-                _ranked(item, f"ranking[{i}]")
+                RankedJournal.read(item, f"ranking[{i}]")
                 for i, item in enumerate(fields.items("ranking", MAX_CANDIDATES))
             ),
             failure=None if failure is None else _failure(Fields(failure, "failure.")),
             scored=fields.integer("scored", 0, MAX_CANDIDATES),
+            rows=fields.integer("rows", 0, MAX_CANDIDATES),
+            fit=fields.optional_number("fit", 0.0, 1.0),
             deliveries=fields.integer("deliveries", 0, 2**31),
             timings=Timings(
                 queue_ms=timings.number("queue_ms"),
@@ -300,21 +275,6 @@ class Result:
             warnings=fields.texts("warnings", 2 * MAX_WARNINGS, MAX_TEXT),
             traceparent=fields.optional_text("traceparent", 128),
         )
-
-
-def _ranked(item: object, path: str) -> RankedJournal:
-    if not isinstance(item, dict):
-        raise ProtocolError(path, f"must be a map, not {type(item).__name__}")
-    fields = Fields(cast(Mapping[str, object], item), path + ".")
-    return RankedJournal(
-        rank=fields.integer("rank", 1, MAX_CANDIDATES),
-        journal=fields.text("journal", 256),
-        score=fields.number("score"),
-        logit=fields.number("logit"),
-        cross_encoder=fields.number("cross_encoder"),
-        first_stage=fields.number("first_stage"),
-        metadata=fields.mapping("metadata"),
-    )
 
 
 def _failure(fields: Fields) -> Failure:

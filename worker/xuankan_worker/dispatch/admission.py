@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xuankan.errors import ProtocolError, SealError, UnsupportedVersion
 from xuankan.protocol.sealing import KEYS_VARIABLE, is_sealed
@@ -63,15 +64,24 @@ class Admission:
             return self._outcomes.without_ranking(
                 entry, request, "failed", Failure("too_many_deliveries", message), now_ms
             )
+        lengths, expected_rows = self._first_step(request)
         return InFlight(
             entry=entry,
             request=request,
-            lengths=self._served.profiles.row_lengths(len(request.tokens), request.candidates),
+            lengths=lengths,
             queue_ms=max(0.0, now_ms - entry.received_ms),
             read_s=now_s,
-            scores=np.full(len(request.candidates), np.nan, dtype=np.float32),
-            remaining=len(request.candidates),
+            scores=np.full(len(lengths), np.nan, dtype=np.float32),
+            remaining=len(lengths),
+            expected_rows=expected_rows,
         )
+
+    def _first_step(self, request: Request) -> tuple[NDArray[np.int32], int]:
+        """Tokens of its rows, int32 [R], and how many rows may follow."""
+        if (step := self._served.encoder_step) is not None:
+            most = min(len(request.candidates), step.fusion.most_rows)
+            return np.array([len(request.tokens) + 2], np.int32), most
+        return self._served.profiles.row_lengths(len(request.tokens), request.candidates), 0
 
     def _unscorable(self, request: Request) -> Failure | None:
         """Why this worker cannot score a well-formed request, if so."""

@@ -15,6 +15,7 @@ from xuankan.protocol.wire import Failure, Status
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.dispatch.admission import Admission, too_late
 from xuankan_worker.dispatch.outcomes import Outcomes
+from xuankan_worker.engines import EncoderInfo, EngineInfo
 from xuankan_worker.execution.pool import ContextPool, Run
 from xuankan_worker.execution.ranking import rank
 from xuankan_worker.execution.served_model import ServedModel
@@ -58,11 +59,10 @@ class Dispatcher:
         self._metrics = metrics
         self._outcomes = Outcomes(config.name, served.release, served.catalogue.version)
         self._admission = Admission(config, served, self._outcomes)
-        max_rows = min(config.max_batch, info.max_batch)
-        max_tokens = max((bucket * rows for bucket, rows in info.shapes), default=config.max_batch_tokens)
-        self._scheduler = Scheduler(BatchLimits(info.buckets, max_rows, max_tokens, info.shapes))
-        self._prefetch_rows = config.prefetch_rows or PREFETCH_BATCHES * info.slots * max_rows
-        self.pool = ContextPool(served.engine, served.profiles, self._on_run)
+        limits = _limits(info, config)
+        self._scheduler = Scheduler(limits, None if info.encoder is None else _limits(info.encoder, config))
+        self._prefetch_rows = config.prefetch_rows or PREFETCH_BATCHES * info.slots * limits.max_rows
+        self.pool = ContextPool(served, self._on_run)
         self.committer = Committer(server, config, self._on_committed)
         self.held: dict[EntryKey, InFlight | None] = {}
         self.empty = asyncio.Event()
@@ -88,7 +88,7 @@ class Dispatcher:
         """Rows of a lane that may still be read; 0 until it is worth a read."""
         if self.committer.backlog >= MAX_BACKLOG:
             return 0
-        room = self._prefetch_rows - self._scheduler.waiting_rows(lane)
+        room = self._prefetch_rows - self._scheduler.waiting_rows(lane) - self._scheduler.expected_rows(lane)
         return room if 4 * room >= self._prefetch_rows else 0
 
     def accept(self, entries: Iterable[Entry], settled: set[EntryKey]) -> None:
@@ -166,13 +166,11 @@ class Dispatcher:
         broken: list[tuple[InFlight, str]] = []
         metrics.batches.spent(run.engine_cpu_s)
         metrics.batches.assembled(run.assembly_s)
-        if run.scores is not None:
-            done, unscored = self._scheduler.scored(run.batch, run.scores, run.started_s, run.ended_s)
-            broken = [(job, "the model gave a score that is not a finite number") for job in unscored]
+        if run.error is None:
+            done, broken = self._advance(run)
             self._failed_in_a_row = 0
-            batch = run.batch
-            self.rows_done += batch.rows
-            metrics.batches.ran(batch.bucket, batch.padded_rows, batch.rows, run.real_tokens, seconds)
+            self.rows_done += run.batch.rows
+            metrics.batches.ran(run.batch, run.real_tokens, seconds)
         else:
             metrics.batch_failures.inc()
             facts = fields(rows=run.batch.rows, bucket=run.batch.bucket, reason=str(run.error))
@@ -195,8 +193,16 @@ class Dispatcher:
         for job, reason in broken:
             self._give_up(job, "failed", Failure("engine_error", reason[:500]))
 
+    def _advance(self, run: Run) -> tuple[list[InFlight], list[tuple[InFlight, str]]]:
+        """Take what a batch found: the jobs that are done, and those whose scores are of no use."""
+        if run.considered is not None:
+            return self._scheduler.encoded(run.batch, run.considered, run.started_s, run.ended_s), []
+        assert run.scores is not None
+        done, unscored = self._scheduler.scored(run.batch, run.scores, run.started_s, run.ended_s)
+        return done, [(job, "the model gave a score that is not a finite number") for job in unscored]
+
     def _finish(self, job: InFlight) -> None:
-        ranking = rank(job.request, job.scores, self._served)
+        ranking = rank(job.request, job.scores, self._served, job.considered)
         rank_ms = (time.monotonic() - job.ended_s) * 1000
         outcome = self._outcomes.ranked(job, ranking, self._server.now_ms(), rank_ms)
         assert outcome.result is not None
@@ -243,3 +249,8 @@ class Dispatcher:
         metrics.batches_in_flight.set_function(lambda: self.pool.running)
         for lane in LANES:
             metrics.waiting_rows[lane].set_function(lambda lane=lane: self._scheduler.waiting_rows(lane))
+
+
+def _limits(info: EngineInfo | EncoderInfo, config: WorkerConfig) -> BatchLimits:
+    max_tokens = max((bucket * rows for bucket, rows in info.shapes), default=config.max_batch_tokens)
+    return BatchLimits(info.buckets, min(config.max_batch, info.max_batch), max_tokens, info.shapes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from xuankan.protocol.delivery import Burial
-from xuankan.protocol.wire import Failure, RankedJournal, Request, Result, Status, Timings
+from xuankan.protocol.ranked import RankedJournal
+from xuankan.protocol.wire import Failure, Request, Result, Status, Timings
 from xuankan_worker.in_flight import Entry, EntryOutcome, InFlight
 
 
@@ -42,7 +43,9 @@ class Outcomes:
             worker=self._worker,
             completed_ms=ready_ms,
             ranking=ranking,
-            scored=len(job.scores),
+            scored=len(request.candidates),
+            rows=len(job.scores),
+            fit=None if job.considered is None else job.considered.fit,
             deliveries=job.entry.deliveries,
             timings=Timings(
                 queue_ms=job.queue_ms,

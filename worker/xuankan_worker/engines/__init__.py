@@ -9,9 +9,19 @@ from typing import Literal
 
 from xuankan.errors import EngineError, EngineUnavailable, InputError
 from xuankan.logs import fields
-from xuankan_worker.engines.base import Engine, EngineInfo, Slot, TokenBatch
+from xuankan_worker.engines.base import Encoded, EncoderInfo, Engine, EngineInfo, Slot, TokenBatch
 
-__all__ = ["KINDS", "Engine", "EngineInfo", "EngineKind", "Slot", "TokenBatch", "open_engine"]
+__all__ = [
+    "KINDS",
+    "Encoded",
+    "EncoderInfo",
+    "Engine",
+    "EngineInfo",
+    "EngineKind",
+    "Slot",
+    "TokenBatch",
+    "open_engine",
+]
 
 EngineKind = Literal["auto", "tensorrt", "onnx"]
 KINDS: tuple[EngineKind, ...] = ("auto", "tensorrt", "onnx")

@@ -1,4 +1,4 @@
-"""The engine interface: token rows of one bucket in, one score a row out.
+"""The engine interface: token rows of one bucket in; one score a row out, or what an encoder says of it.
 
 ONNX Runtime and TensorRT stand behind it, and so can a test's own engine.
 """
@@ -17,7 +17,8 @@ class TokenBatch:
     """A padded batch of B rows and S tokens.
 
     Attributes:
-        input_ids: int32 [B, S]; `[CLS] manuscript [SEP] profile [SEP]`, then padding.
+        input_ids: int32 [B, S]; `[CLS] manuscript [SEP] profile [SEP]`, then padding. An encoder's rows end
+            with the first `[SEP]`.
         lengths: int32 [B]; real tokens of each row, 1 <= length <= S.
         first_lengths: int32 [B]; tokens of `[CLS] manuscript [SEP]`: what follows is segment 1.
     """
@@ -25,6 +26,44 @@ class TokenBatch:
     input_ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
     first_lengths: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What an encoder says of B manuscripts.
+
+    Attributes:
+        logits: float32 [B, J], over the journals that it was trained on, in the release's order.
+        embedding: float32 [B, D], of length one.
+        neighbours: int32 [B, K], the nearest papers: positions in the release's corpus, nearest first.
+        nearness: float32 [B, K], their cosines.
+    """
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    neighbours: NDArray[np.int32]
+    nearness: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """What the scheduler needs to know of an engine's encoder; see `EngineInfo` for what is alike.
+
+    Attributes:
+        buckets: ascending padded lengths.
+        max_batch: rows of a batch at most.
+        journals: J, logits of a row.
+        dimensions: D, of an embedding.
+        neighbours: K, nearest papers of a row.
+        shapes: (bucket, rows) that a batch is padded up to.
+    """
+
+    buckets: tuple[int, ...]
+    max_batch: int
+    journals: int
+    dimensions: int
+    neighbours: int
+    shapes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +84,7 @@ class EngineInfo:
         depth: slots of each context.
         shapes: ascending (bucket, rows) that a batch is padded up to, at least one for each bucket; empty if
             rows are never padded.
+        encoder: None if the release has none; what else is said here is of the cross-encoder.
     """
 
     name: str
@@ -56,6 +96,7 @@ class EngineInfo:
     fingerprint: str
     depth: int = 1
     shapes: tuple[tuple[int, int], ...] = ()
+    encoder: EncoderInfo | None = None
 
     @property
     def slots(self) -> int:
@@ -84,6 +125,15 @@ class Slot(Protocol):
         Raises:
             DeviceLost: nothing can run until the process is restarted.
             EngineError: the batch does not fit the engine, or running it failed.
+        """
+        ...
+
+    def encode(self, batch: TokenBatch) -> Encoded:
+        """Read manuscripts, `[CLS] manuscript [SEP]` a row; otherwise as `score`.
+
+        Raises:
+            DeviceLost: nothing can be run any more until the process is started anew.
+            EngineError: there is no encoder, the batch does not fit it, or running it failed.
         """
         ...
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 import numpy as np
 
 from xuankan.errors import EngineError
-from xuankan_worker.engines.base import EngineInfo, TokenBatch
+from xuankan_worker.engines.base import EncoderInfo, EngineInfo, TokenBatch
 
 
-def check_batch(batch: TokenBatch, info: EngineInfo) -> None:
-    """Refuse a batch that the engine cannot score.
+def check_batch(batch: TokenBatch, info: EngineInfo, limits: EngineInfo | EncoderInfo | None = None) -> None:
+    """Refuse a batch that the engine cannot score, or its encoder read.
+
+    Args:
+        batch: the batch.
+        info: of the engine.
+        limits: of what shall run it, if not of the cross-encoder.
 
     Raises:
         EngineError: what does not fit, and where.
     """
+    limits = limits or info
     ids = batch.input_ids
     if ids.ndim != 2 or not ids.size:
         raise EngineError(f"input_ids has shape {ids.shape}, not [rows, tokens]")
     rows, tokens = ids.shape
-    if rows > info.max_batch:
-        raise EngineError(f"{rows} rows in a batch; engine {info.name} runs at most {info.max_batch}")
+    if rows > limits.max_batch:
+        raise EngineError(f"{rows} rows in a batch; engine {info.name} runs at most {limits.max_batch}")
     for name in ("input_ids", "lengths", "first_lengths"):
         if (found := getattr(batch, name).dtype) != np.int32:
             raise EngineError(f"{name} is {found}, not int32")
     for name in ("lengths", "first_lengths"):
         if (shape := getattr(batch, name).shape) != (rows,):
             raise EngineError(f"{name} has shape {shape}, not ({rows},) as input_ids has rows")
-    longest = min(tokens, info.buckets[-1])
+    longest = min(tokens, limits.buckets[-1])
     for name, low, high in (("lengths", 1, longest), ("first_lengths", 0, longest)):
         values = getattr(batch, name)
         if (bad := np.flatnonzero((values < low) | (values > high))).size:

@@ -8,25 +8,74 @@ for GPUs runs too, slower.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.errors import EngineError
-from xuankan_worker.engines.base import EngineInfo, TokenBatch
+from xuankan_worker.engines.base import Encoded, EncoderInfo, EngineInfo, TokenBatch
 from xuankan_worker.engines.checks import check_batch
 from xuankan_worker.engines.host import cores, processor
 from xuankan_worker.engines.runtime import VERSION, Session, open_session
 from xuankan_worker.engines.sequence import SEQUENCE_INPUTS, sequence_feed
-from xuankan_worker.manifest import GPU_MODEL, MODEL, Manifest
+from xuankan_worker.manifest import ENCODER, GPU_ENCODER, GPU_MODEL, MODEL, Manifest
 
 _BUCKET_STEP = 16
 """Buckets only group rows of like length here, so that a batch's cost is known: nothing is padded to them."""
 _BATCH_INPUTS = ("input_ids", "lengths", "first_lengths")
+_ENCODER_OUTPUTS = ("logits", "embedding", "neighbours", "nearness")
 Feed = Callable[[TokenBatch], Mapping[str, NDArray[np.int32]]]
 """A graph's inputs by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """A loaded graph, and how it takes a batch."""
+
+    session: Session
+    feed: Feed
+    outputs: Sequence[str]
+
+    @classmethod
+    def open(
+        cls, release: Path, manifest: Manifest, names: tuple[str, str], outputs: Sequence[str]
+    ) -> _Graph:
+        """Load the first of a release's graphs: for CPUs, or else for GPUs.
+
+        Raises:
+            EngineError: the release has neither, or it cannot be loaded.
+        """
+        name = next((name for name in names if name in manifest.files), None)
+        if name is None:
+            raise EngineError(
+                f"release {manifest.name} in {release} has neither {' nor '.join(names)} for engine onnx"
+            )
+        path = release / name
+        session = open_session(path)
+        wanted = _BATCH_INPUTS if name == names[0] else SEQUENCE_INPUTS
+        if (inputs := sorted(value.name for value in session.get_inputs())) != sorted(wanted):
+            raise EngineError(f"{path} has inputs {', '.join(inputs)}: it was not made by `xuankan model`")
+        return cls(session, _batch_feed if name == names[0] else sequence_feed, outputs)
+
+    def run(self, batch: TokenBatch) -> list[NDArray[Any]]:
+        """The outputs of a batch.
+
+        Raises:
+            EngineError: it failed.
+        """
+        try:
+            return self.session.run(self.outputs, self.feed(batch))
+        except Exception as error:  # ONNX Runtime's own kinds are subclasses of Exception only
+            raise EngineError(f"ONNX Runtime failed: {error}") from error
+
+    def warm(self, longest: int) -> None:
+        """Run the longest row once: that allocates for all that follow."""
+        lengths = np.array([longest], np.int32)
+        self.run(TokenBatch(np.zeros((1, longest), np.int32), lengths, np.ones(1, np.int32)))
 
 
 class OnnxEngine:
@@ -40,28 +89,28 @@ class OnnxEngine:
     def __init__(self, release: Path, max_batch: int) -> None:
         manifest = Manifest.load(release)
         manifest.verify(release)
-        model = next((name for name in (MODEL, GPU_MODEL) if name in manifest.files), None)
-        if model is None:
-            raise EngineError(
-                f"release {manifest.name} in {release} has neither {MODEL} nor {GPU_MODEL} for engine onnx"
+        self._scorer: _Graph | None = _Graph.open(release, manifest, (MODEL, GPU_MODEL), ["scores"])
+        self._encoder: _Graph | None = None
+        encoder = None
+        if (shape := manifest.encoder) is not None:
+            self._encoder = _Graph.open(release, manifest, (ENCODER, GPU_ENCODER), _ENCODER_OUTPUTS)
+            encoder = EncoderInfo(
+                buckets=_buckets(shape.architecture.max_length),
+                max_batch=max_batch,
+                journals=shape.journals,
+                dimensions=shape.dimensions,
+                neighbours=shape.neighbours,
             )
-        path = release / model
-        session = open_session(path)
-        inputs = sorted(value.name for value in session.get_inputs())
-        self._feed = _batch_feed if model == MODEL else sequence_feed
-        if inputs != sorted(_BATCH_INPUTS if model == MODEL else SEQUENCE_INPUTS):
-            raise EngineError(f"{path} has inputs {', '.join(inputs)}: it was not made by `xuankan model`")
-        shape = manifest.architecture
         usable = cores()
-        self._session: Session | None = session
         self._info = EngineInfo(
             name="onnx",
             device=f"{processor()}, {usable} {'core' if usable == 1 else 'cores'}",
-            buckets=(*range(_BUCKET_STEP, shape.max_length, _BUCKET_STEP), shape.max_length),
+            buckets=_buckets(manifest.architecture.max_length),
             max_batch=max_batch,
             contexts=usable,
-            vocabulary_size=shape.vocabulary_size,
+            vocabulary_size=manifest.architecture.vocabulary_size,
             fingerprint=f"{manifest.fingerprint}-onnx-{VERSION}",
+            encoder=encoder,
         )
 
     @property
@@ -75,29 +124,27 @@ class OnnxEngine:
         Raises:
             EngineError: the engine is closed, has no slot of that index, or the model does not run.
         """
-        if self._session is None:
+        if self._scorer is None:
             raise EngineError("the engine is closed")
         if not 0 <= index < self._info.slots:
             raise EngineError(f"there is no slot {index}: the engine has {self._info.slots}")
-        return OnnxSlot(self._session, self._feed, self._info)
+        return OnnxSlot(self._scorer, self._encoder, self._info)
 
     def close(self) -> None:
         """Free the model; every slot is closed before. Idempotent."""
-        self._session = None
+        self._scorer = self._encoder = None
 
 
 class OnnxSlot:
     """Runs batches on the calling thread; made by `OnnxEngine.open_slot`."""
 
-    def __init__(self, session: Session, feed: Feed, info: EngineInfo) -> None:
-        self._session: Session | None = session
-        self._feed = feed
+    def __init__(self, scorer: _Graph, encoder: _Graph | None, info: EngineInfo) -> None:
+        self._scorer: _Graph | None = scorer
+        self._encoder = encoder
         self._info = info
-        # The first run of the longest row allocates for all that follow.
-        longest = info.buckets[-1]
-        self._run(
-            TokenBatch(np.zeros((1, longest), np.int32), np.array([longest], np.int32), np.ones(1, np.int32))
-        )
+        scorer.warm(info.buckets[-1])
+        if encoder is not None and info.encoder is not None:
+            encoder.warm(info.encoder.buckets[-1])
 
     def score(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Score a batch; see `engines.base.Slot`.
@@ -106,22 +153,36 @@ class OnnxSlot:
             EngineError: the batch does not fit the engine, or running it failed.
         """
         check_batch(batch, self._info)
-        scores = self._run(batch)
+        if self._scorer is None:
+            raise EngineError("the slot is closed")
+        scores: NDArray[np.float32] = self._scorer.run(batch)[0]
         if not np.isfinite(scores).all():
             raise EngineError(f"row {np.argmin(np.isfinite(scores))}: the model gave no finite score")
         return scores
 
+    def encode(self, batch: TokenBatch) -> Encoded:
+        """Read manuscripts; see `engines.base.Slot`.
+
+        Raises:
+            EngineError: there is no encoder, the batch does not fit it, or running it failed.
+        """
+        check_batch(batch, self._info, self._info.encoder)
+        if self._encoder is None:
+            raise EngineError("the slot is closed" if self._info.encoder else "the release has no encoder")
+        logits, embedding, neighbours, nearness = self._encoder.run(batch)
+        for values in (logits, nearness):
+            if not (finite := np.isfinite(values).all(axis=1)).all():
+                raise EngineError(f"row {np.argmin(finite)}: the encoder gave a number that is not finite")
+        # TopK counts in 64 bits.
+        return Encoded(logits, embedding, neighbours.astype(np.int32, copy=False), nearness)
+
     def close(self) -> None:
         """Free what the slot holds; idempotent."""
-        self._session = None
+        self._scorer = self._encoder = None
 
-    def _run(self, batch: TokenBatch) -> NDArray[np.float32]:
-        if self._session is None:
-            raise EngineError("the slot is closed")
-        try:
-            return self._session.run(["scores"], self._feed(batch))[0]
-        except Exception as error:  # ONNX Runtime's own kinds are subclasses of Exception only
-            raise EngineError(f"ONNX Runtime failed: {error}") from error
+
+def _buckets(longest: int) -> tuple[int, ...]:
+    return (*range(_BUCKET_STEP, longest, _BUCKET_STEP), longest)
 
 
 def _batch_feed(batch: TokenBatch) -> dict[str, NDArray[np.int32]]:

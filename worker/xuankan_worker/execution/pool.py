@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.errors import EngineError
-from xuankan_worker.engines.base import Engine, Slot
-from xuankan_worker.execution.rows import Profiles, Segment
-from xuankan_worker.in_flight import InFlight
+from xuankan_worker.engines.base import Encoded, Slot
+from xuankan_worker.execution.served_model import ServedModel
+from xuankan_worker.execution.steps import assemble, consider
+from xuankan_worker.in_flight import Considered, InFlight
 from xuankan_worker.scheduling.batcher import Batch
 from xuankan_worker.scheduling.scheduler import LaneLoad
 
@@ -30,7 +31,8 @@ class Run:
     Attributes:
         batch: what was run.
         context: where.
-        scores: float32 [rows], None if it failed.
+        scores: float32 [rows] of a cross-encoder's batch, None if it failed.
+        considered: by slice of an encoder's batch, what it found; None if it failed.
         error: why it failed.
         real_tokens: tokens of the batch without padding.
         assembly_s: time of putting its rows together.
@@ -42,6 +44,7 @@ class Run:
     batch: Batch[InFlight]
     context: int
     scores: NDArray[np.float32] | None
+    considered: list[Considered] | None
     error: Exception | None
     real_tokens: int
     assembly_s: float
@@ -74,9 +77,9 @@ class ContextPool:
     `seconds` is how long it had the context to itself.
     """
 
-    def __init__(self, engine: Engine, profiles: Profiles, on_run: Callable[[Run, float], None]) -> None:
-        self._engine = engine
-        self._profiles = profiles
+    def __init__(self, served: ServedModel, on_run: Callable[[Run, float], None]) -> None:
+        self._served = served
+        self._engine = engine = served.engine
         self._on_run = on_run
         self._contexts = [_Context() for _ in range(engine.info.contexts)]
         self._inboxes: list[queue.SimpleQueue[Batch[InFlight] | None]] = []
@@ -195,24 +198,30 @@ class ContextPool:
     def _run(self, slot: Slot, batch: Batch[InFlight], context: int) -> Run:
         started_s, before_cpu_s, real_tokens, assembly_s = time.monotonic(), time.thread_time(), 0, 0.0
         scores: NDArray[np.float32] | None = None
+        encoded: Encoded | None = None
+        considered: list[Considered] | None = None
         failure: Exception | None = None
         try:
-            segments = [
-                Segment(part.request.request.tokens, part.request.request.candidates.take(part.rows))
-                for part in batch.slices
-            ]
-            tokens = self._profiles.assemble(batch.bucket, segments)
+            tokens = assemble(self._served, batch)
             real_tokens = int(tokens.lengths.sum())
             assembly_s, before_cpu_s = time.monotonic() - started_s, time.thread_time()
-            scores = slot.score(tokens)
+            if batch.kind == "encoder":
+                encoded = slot.encode(tokens)
+            else:
+                scores = slot.score(tokens)
         except Exception as error:  # whatever an engine raises fails this batch, never the thread
             failure = error
         engine_cpu_s = time.thread_time() - before_cpu_s
         if scores is not None and scores.shape != (batch.rows,):
             failure = EngineError(f"{batch.rows} rows gave scores of shape {scores.shape}")
             scores = None
+        if encoded is not None:
+            try:
+                considered = consider(self._served, batch, encoded)
+            except Exception as error:  # numbers that an engine should not have given
+                failure = error
         return Run(
-            *(batch, context, scores, failure),
+            *(batch, context, scores, considered, failure),
             *(real_tokens, assembly_s, engine_cpu_s, started_s, time.monotonic()),
         )
 

@@ -1,4 +1,4 @@
-"""From the scores of a request's rows to its ranking. Pure."""
+"""From what is known of a request's candidates to its ranking. Pure."""
 
 from __future__ import annotations
 
@@ -7,40 +7,103 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan.protocol.wire import RankedJournal, Request
+from xuankan.protocol.ranked import EVIDENCE_PLACES, MAX_PAPER_TEXT, EvidencePaper, RankedJournal
+from xuankan.protocol.wire import Request
+from xuankan_worker.execution.corpus import Corpus
+from xuankan_worker.execution.fusion import with_rows
 from xuankan_worker.execution.served_model import ServedModel
+from xuankan_worker.in_flight import Considered
 
 
 def rank(
-    request: Request, cross_encoder: NDArray[np.float32], served: ServedModel
+    request: Request,
+    cross_encoder: NDArray[np.float32],
+    served: ServedModel,
+    considered: Considered | None = None,
 ) -> tuple[RankedJournal, ...]:
     """Rank a request's candidates, best first, and keep its top-K.
 
-    The fused logit of a candidate is `cross_encoder + first_stage_weight * first_stage`; its score is the
-    softmax over all candidates of the fused logits divided by the release's temperature. Equal logits are
-    ordered by catalogue position, so that the ranking depends neither on the order of the candidates nor on
-    the batches that they ran in.
+    Of a release without encoder, the fused logit of a candidate is `cross_encoder + first_stage_weight *
+    first_stage`; of one with an encoder, see `execution.fusion`. Its score is the softmax over all candidates
+    of the fused logits divided by the release's temperature. Equal logits are ordered by catalogue position,
+    so that the ranking depends neither on the order of the candidates nor on the batches that they ran in.
 
     Args:
-        request: the request.
-        cross_encoder: float32 [N], finite, the model's score of each candidate.
-        served: gives the weight and the metadata.
+        request: the request, with N candidates.
+        cross_encoder: float32 [R], finite, the cross-encoder's score of each candidate that has a row: of all
+            of them, or of `considered.rows`.
+        served: gives the weights and the metadata.
+        considered: what the encoder step found, if the release has one.
     """
-    logits = cross_encoder.astype(np.float64) + served.first_stage_weight * request.first_stage.astype(
-        np.float64
-    )
+    raw = np.full(len(request.candidates), np.nan)
+    if considered is None:
+        raw[:] = cross_encoder
+        logits = raw + served.first_stage_weight * request.first_stage.astype(np.float64)
+    else:
+        raw[considered.rows] = cross_encoder
+        logits = _fused(considered, cross_encoder, served)
     odds = np.exp((logits - logits.max()) / served.temperature)
     scores = odds / odds.sum()
     order = np.lexsort((request.candidates, -logits))[: request.top_k]
-    places = zip(
-        cast("list[int]", request.candidates[order].tolist()),
-        scores[order].tolist(),
-        logits[order].tolist(),
-        cross_encoder[order].tolist(),
-        request.first_stage[order].tolist(),
-        strict=True,
-    )
-    return tuple(
-        RankedJournal(place, served.catalogue[journal].id, score, logit, raw, first, served.metadata[journal])
-        for place, (journal, score, logit, raw, first) in enumerate(places, start=1)
-    )
+    parts = (scores, logits, raw, request.first_stage)
+    places: list[RankedJournal] = []
+    for candidate in cast("list[int]", order.tolist()):
+        score, logit, row, first = (float(part[candidate]) for part in parts)
+        journal = int(request.candidates[candidate])
+        encoder, nearness, evidence = _shown(considered, candidate, len(places), served)
+        places.append(
+            RankedJournal(
+                rank=len(places) + 1,
+                journal=served.catalogue[journal].id,
+                score=score,
+                logit=logit,
+                cross_encoder=_known(row),
+                first_stage=first,
+                metadata=served.metadata[journal],
+                encoder=encoder,
+                nearness=nearness,
+                evidence=evidence,
+            )
+        )
+    return tuple(places)
+
+
+def _fused(
+    considered: Considered, cross_encoder: NDArray[np.float32], served: ServedModel
+) -> NDArray[np.float64]:
+    """Log-probabilities of all candidates."""
+    if not len(considered.rows):
+        return considered.base
+    assert served.encoder_step is not None
+    chosen = np.zeros(len(considered.base), bool)
+    chosen[considered.rows] = True
+    full = np.zeros(len(chosen))
+    full[considered.rows] = served.encoder_step.full(considered, cross_encoder)
+    return with_rows(considered.base[None], full[None], chosen[None])[0]
+
+
+def _shown(
+    considered: Considered | None, candidate: int, place: int, served: ServedModel
+) -> tuple[float | None, float | None, tuple[EvidencePaper, ...]]:
+    """What the ranking says of a candidate beside its scores: encoder, nearness, evidence."""
+    if considered is None or served.encoder_step is None:
+        return None, None, ()
+    _, encoder, mean, _ = cast("list[float]", considered.parts[candidate].tolist())
+    papers: list[EvidencePaper] = []
+    if place < EVIDENCE_PLACES:
+        near = zip(
+            considered.evidence[candidate].tolist(), considered.cosines[candidate].tolist(), strict=True
+        )
+        papers = [_paper(served.encoder_step.corpus, paper, cosine) for paper, cosine in near if paper >= 0]
+    return _known(encoder), mean, tuple(papers)
+
+
+def _paper(corpus: Corpus, paper: int, cosine: float) -> EvidencePaper:
+    title, link = corpus.titles[paper], corpus.link(paper)
+    if len(title) > MAX_PAPER_TEXT:
+        title = title[: MAX_PAPER_TEXT - 1] + "…"
+    return EvidencePaper(title, int(corpus.year[paper]), link, cosine)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value

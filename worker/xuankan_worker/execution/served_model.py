@@ -11,9 +11,12 @@ from typing import Any
 from xuankan.catalogue import Catalogue
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import SPECIAL_TOKENS, Template
-from xuankan_worker.engines import Engine, EngineKind, open_engine
+from xuankan_worker.engines import EncoderInfo, Engine, EngineKind, open_engine
+from xuankan_worker.execution.corpus import Corpus
+from xuankan_worker.execution.encoder_step import EncoderStep
+from xuankan_worker.execution.evidence_rows import EvidenceRows
 from xuankan_worker.execution.rows import Profiles
-from xuankan_worker.manifest import Manifest, default_release, template_of
+from xuankan_worker.manifest import CORPUS, Manifest, default_release, template_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class ServedModel:
         release: the release's fingerprint.
         first_stage_weight: of the first stage's score in the fused logit, from the release's manifest.
         temperature: of the softmax that makes scores of logits, from the release's manifest.
+        encoder_step: of a release with encoder and corpus.
 
     Raises:
         ReleaseError: a pair can be longer than the engine's longest bucket, or have tokens unknown to it.
@@ -38,6 +42,7 @@ class ServedModel:
     release: str
     first_stage_weight: float
     temperature: float
+    encoder_step: EncoderStep | None = None
 
     def __post_init__(self) -> None:
         _ = self.metadata  # made now, not by the first request
@@ -47,12 +52,19 @@ class ServedModel:
                 f"the template has {tokens} tokens, but the model of engine {info.name} knows only "
                 f"{info.vocabulary_size}: they belong to different releases"
             )
-        longest = int(self.profiles.lengths.max()) + self.template.max_manuscript_tokens + SPECIAL_TOKENS
+        step, manuscript = self.encoder_step, self.template.max_manuscript_tokens
+        if (step is None) != (info.encoder is None):
+            raise ReleaseError(f"engine {info.name} and release {self.release} differ in having an encoder")
+        longest = int(self.profiles.lengths.max()) + manuscript + SPECIAL_TOKENS
+        if step is not None:
+            longest = max(longest, self.template.max_length)
         if longest > (bucket := info.buckets[-1]):
             raise ReleaseError(
                 f"pairs of this release and catalogue have up to {longest} tokens, but engine "
                 f"{info.name} runs at most {bucket}: rebuild the engine with a longer bucket"
             )
+        if step is not None and info.encoder is not None:
+            _check_encoder(step, info.encoder, manuscript + 2)
 
     @cached_property
     def profiles(self) -> Profiles:
@@ -79,6 +91,11 @@ def load_served_model(
     manifest = Manifest.load(release)
     template = template_of(manifest, release)
     catalogue = Catalogue.default() if catalogue_file is None else Catalogue.load(catalogue_file)
+    step = None
+    if manifest.encoder is not None and manifest.fusion is not None:
+        corpus = Corpus.load(release / CORPUS, catalogue)
+        rows = EvidenceRows(catalogue, corpus, template, manifest.fusion.journal_tokens)
+        step = EncoderStep(corpus, manifest.fusion, rows)
     opened = open_engine(engine, release, max_batch)
     return ServedModel(
         opened,
@@ -87,4 +104,18 @@ def load_served_model(
         manifest.fingerprint,
         manifest.first_stage_weight,
         manifest.temperature,
+        step,
     )
+
+
+def _check_encoder(step: EncoderStep, info: EncoderInfo, longest: int) -> None:
+    if info.journals != step.corpus.logits:
+        raise ReleaseError(
+            f"the encoder has {info.journals} logits, but the corpus names {step.corpus.logits} journals for "
+            "them: they are not of one release"
+        )
+    if longest > (bucket := info.buckets[-1]):
+        raise ReleaseError(
+            f"manuscripts have up to {longest} tokens, but the encoder runs at most {bucket}: rebuild the "
+            "engine with a longer bucket"
+        )

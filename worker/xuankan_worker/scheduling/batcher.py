@@ -21,8 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.protocol.keys import LANES, Lane
+from xuankan_worker.scheduling.turns import Turns
 
 T = TypeVar("T")
+Kind = Literal["encoder", "cross_encoder"]
+"""What runs a batch. An encoder's row reads a request's manuscript, and comes before its other rows."""
 Reason = Literal["full", "shared", "drained", "retry"]
 """Why a batch is no larger: it holds all that its bucket allows; less, so that contexts end together or no
 place is empty; all that waits and fits; or what failed before and is tried again."""
@@ -86,6 +89,7 @@ class Batch(Generic[T]):
         reason: why it was not made larger.
         attempts: how often they failed to run.
         failed_in: the context in which they failed last.
+        kind: what runs them.
     """
 
     bucket: int
@@ -95,6 +99,7 @@ class Batch(Generic[T]):
     reason: Reason = "full"
     attempts: int = 0
     failed_in: int | None = None
+    kind: Kind = "cross_encoder"
 
     @property
     def tokens(self) -> int:
@@ -127,13 +132,15 @@ class _WaitingRows(Generic[T]):
 
 
 class Batcher(Generic[T]):
-    """Queues the rows of requests and hands them out in batches.
+    """Queues the rows of requests and hands them out in batches, all of one kind.
 
     Requests are told apart by identity of the key given to `add`.
     """
 
-    def __init__(self, limits: BatchLimits) -> None:
+    def __init__(self, limits: BatchLimits, kind: Kind = "cross_encoder") -> None:
         self._limits = limits
+        self._kind: Kind = kind
+        self._turns = Turns(limits.bulk_every)
         self._counts = [limits.row_counts(bucket) for bucket in limits.buckets]
         self._queues: dict[Lane, list[deque[_WaitingRows[T]]]] = {
             lane: [deque() for _ in limits.buckets] for lane in LANES
@@ -143,7 +150,6 @@ class Batcher(Generic[T]):
         self._bucket_rows = [0] * len(limits.buckets)  # of both lanes
         self._tokens = 0
         self._sequence = 0
-        self._passed_over = 0  # batches led by interactive since bulk last led one, while bulk waited
         self._overtaken = 0  # batches of bulk since its oldest request last led one
 
     def waiting_rows(self, lane: Lane) -> int:
@@ -178,25 +184,32 @@ class Batcher(Generic[T]):
             self._count(owner, bucket, -rows)
         return dropped
 
-    def take(self, busy_tokens: Sequence[float] = (), idle: int = 1) -> Batch[T] | None:
+    def take(
+        self, busy_tokens: Sequence[float] = (), idle: int = 1, lane: Lane | None = None
+    ) -> Batch[T] | None:
         """Form the next batch.
 
         Args:
             busy_tokens: for each busy context, the tokens it still has to work through.
             idle: contexts that have nothing to do, the one that asks included. With none, the batch is for a
-                busy context to have the next at hand: only a whole one is taken, so that rows coalesce.
+                busy context to have the next at hand: only a whole one is taken, so that rows coalesce. But
+                an encoder's is taken in any case, as the other rows of its requests wait for it.
+            lane: that leads, one of which rows wait; found here if not given.
 
         Returns:
             None if no row waits or, with no idle context, if no whole batch can be formed.
         """
-        lane = self._turn()
-        if lane is None:
+        own_turn = lane is None
+        if lane is None and (lane := self._turns.lane(self._rows)) is None:
             return None
         bucket, overtakes = self._lead(lane)
         room = self._room(bucket, busy_tokens, idle)
         if not room:
             return None
-        self._note(lane, overtakes)
+        if own_turn:
+            self._turns.led(lane, self._rows)
+        if lane == "bulk":
+            self._overtaken = self._overtaken + 1 if overtakes else 0
         slices: list[Slice[T]] = []
         other: Lane = LANES[1 - LANES.index(lane)]
         # Rows of shorter buckets come only after every row of this one.
@@ -211,21 +224,8 @@ class Batcher(Generic[T]):
                     break
         whole, left = self._counts[bucket][-1], any(self._rows.values())
         reason = "full" if taken == whole else "shared" if taken == room and left else "drained"
-        return Batch(padded, tuple(slices), taken, self._limits.padded_rows(padded, taken), reason)
-
-    def _turn(self) -> Lane | None:
-        """The lane that leads the next batch."""
-        interactive, bulk = self._rows["interactive"], self._rows["bulk"]
-        if interactive and (not bulk or self._passed_over < self._limits.bulk_every - 1):
-            return "interactive"
-        return "bulk" if bulk else None
-
-    def _note(self, lane: Lane, overtakes: bool) -> None:
-        """Take note that a lane leads a batch, and whether that is not its oldest request's."""
-        waits = lane == "interactive" and self._rows["bulk"]
-        self._passed_over = self._passed_over + 1 if waits else 0
-        if lane == "bulk":
-            self._overtaken = self._overtaken + 1 if overtakes else 0
+        padded_rows = self._limits.padded_rows(padded, taken)
+        return Batch(padded, tuple(slices), taken, padded_rows, reason, kind=self._kind)
 
     def _lead(self, lane: Lane) -> tuple[int, bool]:
         """The bucket of the lane's next batch, and whether it overtakes the oldest request."""
@@ -260,19 +260,20 @@ class Batcher(Generic[T]):
         idles while another works through a last full batch. 0 if the batch is not worth taking ahead.
         """
         counts, padded = self._counts[bucket], self._limits.buckets[bucket]
+        waits_for_whole = not idle and self._kind == "cross_encoder"
         whole, own = counts[-1], self._bucket_rows[bucket]
         share = 0.0
         near_end = 4 if self._limits.shapes else 1
         if near_end * whole * padded * (idle + len(busy_tokens)) > self._tokens:
             share = _level(self._tokens, busy_tokens, idle) / padded - 1e-9
         if not self._limits.shapes:
-            if not idle:
+            if waits_for_whole:
                 return whole if own >= whole else 0
             return max(1, min(whole, ceil(share))) if share else whole
         if share > 0:
             # In so many equal batches; what a shape holds too little for is left to the others.
             counts = counts[: bisect_left(counts, 0.85 * share / ceil(share / whole)) + 1]
-        if not idle:
+        if waits_for_whole:
             fill = own if own >= whole else sum(self._bucket_rows[: bucket + 1])
             return max((rows for rows in counts if whole <= 2 * rows and rows <= fill), default=0)
         if len(counts) == 1 or own >= counts[-1]:

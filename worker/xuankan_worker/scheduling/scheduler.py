@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan.protocol.keys import Lane
-from xuankan_worker.in_flight import InFlight
-from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits, Slice
+from xuankan.protocol.keys import LANES, Lane
+from xuankan_worker.in_flight import Considered, InFlight
+from xuankan_worker.scheduling.batcher import Batch, Batcher, BatchLimits, Kind, Slice
+from xuankan_worker.scheduling.turns import Turns
 
 
 class LaneLoad(NamedTuple):
@@ -30,21 +31,61 @@ class LaneLoad(NamedTuple):
     free: int
 
 
+class _Queues:
+    """What waits of the requests that may run together: encoder rows, and rows of the cross-encoder.
+
+    The lane whose turn it is leads with encoder rows as long as it has some: each costs one row, and lets all
+    the rows of its request go on.
+    """
+
+    def __init__(self, limits: BatchLimits, encoder: BatchLimits | None) -> None:
+        self._by_kind: dict[Kind, Batcher[InFlight]] = {}
+        if encoder is not None:
+            self._by_kind["encoder"] = Batcher(encoder, "encoder")
+        self._by_kind["cross_encoder"] = Batcher(limits)
+        self._turns = Turns(limits.bulk_every)
+
+    def waiting_rows(self, lane: Lane) -> int:
+        return sum(batcher.waiting_rows(lane) for batcher in self._by_kind.values())
+
+    def add(self, job: InFlight, kind: Kind) -> None:
+        self._by_kind[kind].add(job, job.entry.key.lane, job.lengths)
+
+    def drop(self, job: InFlight) -> None:
+        for batcher in self._by_kind.values():
+            batcher.drop(job)
+
+    def take(self, busy_tokens: Sequence[float], idle: int) -> Batch[InFlight] | None:
+        waiting: dict[Lane, int] = {lane: self.waiting_rows(lane) for lane in LANES}
+        if (lane := self._turns.lane(waiting)) is None:
+            return None
+        batcher = next(batcher for batcher in self._by_kind.values() if batcher.waiting_rows(lane))
+        if (batch := batcher.take(busy_tokens, idle, lane)) is not None:
+            self._turns.led(lane, waiting)
+        return batch
+
+
 class Scheduler:
-    """Owns the jobs from admission until their last row is scored or they are given up.
+    """Owns the jobs from admission until their last row is run or they are given up.
+
+    Args:
+        limits: of the cross-encoder's batches.
+        encoder: of the encoder's; None if the release has none. Then no job begins with an encoder row.
 
     Attributes:
         quarantine: while set, only rows of suspects run (see `Entry.suspect`); while not, only other rows.
     """
 
-    def __init__(self, limits: BatchLimits) -> None:
+    def __init__(self, limits: BatchLimits, encoder: BatchLimits | None = None) -> None:
         self.quarantine = False
-        self._limits = limits
-        self._batcher: Batcher[InFlight] = Batcher(limits)
-        self._suspects: Batcher[InFlight] = Batcher(limits)
+        self._limits: dict[Kind, BatchLimits | None] = {"encoder": encoder, "cross_encoder": limits}
+        self._first: Kind = "cross_encoder" if encoder is None else "encoder"
+        self._queues = _Queues(limits, encoder)
+        self._suspects = _Queues(limits, encoder)
         self._again: deque[Batch[InFlight]] = deque()  # what failed and is tried again
         self._deadlines: list[tuple[int, int, InFlight]] = []
         self._jobs: set[InFlight] = set()
+        self._expected: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._sequence = 0
 
     @property
@@ -54,16 +95,20 @@ class Scheduler:
 
     def waiting_rows(self, lane: Lane) -> int:
         """Rows of a lane that wait to be run, those that failed and are tried again included."""
-        rows = self._batcher.waiting_rows(lane) + self._suspects.waiting_rows(lane)
+        rows = self._queues.waiting_rows(lane) + self._suspects.waiting_rows(lane)
         for batch in self._again:
             rows += sum(len(part.rows) for part in batch.slices if part.request.entry.key.lane == lane)
         return rows
 
+    def expected_rows(self, lane: Lane) -> int:
+        """Rows of a lane that jobs will have at most once their encoder row is run."""
+        return self._expected[lane]
+
     def add(self, job: InFlight) -> None:
-        """Queue a job's rows."""
+        """Queue the rows of a job's first step."""
         self._jobs.add(job)
-        batcher = self._suspects if job.entry.suspect else self._batcher
-        batcher.add(job, job.entry.key.lane, job.lengths)
+        self._queues_of(job).add(job, self._first)
+        self._expected[job.entry.key.lane] += job.expected_rows
         if job.request.deadline_ms is not None:
             self._sequence += 1
             heapq.heappush(self._deadlines, (job.request.deadline_ms, self._sequence, job))
@@ -82,8 +127,8 @@ class Scheduler:
         if self._again and (found := self._retry([context for *_, context in ready])) is not None:
             return found
         busy_tokens = [load.tokens for load in loads if load.batches]
-        batcher = self._suspects if self.quarantine else self._batcher
-        batch = batcher.take(busy_tokens, len(loads) - len(busy_tokens))
+        queues = self._suspects if self.quarantine else self._queues
+        batch = queues.take(busy_tokens, len(loads) - len(busy_tokens))
         return None if batch is None else (ready[0][2], batch)
 
     def _retry(self, ready: Sequence[int]) -> tuple[int, Batch[InFlight]] | None:
@@ -127,6 +172,35 @@ class Scheduler:
             start = end
         return done, broken
 
+    def encoded(
+        self, batch: Batch[InFlight], considered: Sequence[Considered], started_s: float, ended_s: float
+    ) -> list[InFlight]:
+        """Take what the encoder step found of a batch's requests, and queue the rows that are in play.
+
+        Args:
+            batch: of encoder rows.
+            considered: of each slice.
+            started_s: when it began to run, monotonic.
+            ended_s: when it ended.
+
+        Returns:
+            The jobs that are done with that, as no row of theirs can change the ranking.
+        """
+        done: list[InFlight] = []
+        for part, found in zip(batch.slices, considered, strict=True):
+            job = part.request
+            if job.over:
+                continue
+            self._expected[job.entry.key.lane] -= job.expected_rows
+            job.started_s, job.ended_s = started_s, ended_s
+            job.go_on(found)
+            if job.remaining:
+                self._queues_of(job).add(job, "cross_encoder")
+            else:
+                self._end(job)
+                done.append(job)
+        return done
+
     def failed(self, batch: Batch[InFlight], context: int, contexts: int) -> list[InFlight]:
         """Take note that `context`, one of `contexts`, could not run a batch.
 
@@ -151,7 +225,7 @@ class Scheduler:
 
     def drop(self, job: InFlight) -> None:
         """Give a job up: rows that wait are forgotten, scores of rows that run are ignored."""
-        (self._suspects if job.entry.suspect else self._batcher).drop(job)
+        self._queues_of(job).drop(job)
         self._end(job)
 
     def expired(self, now_ms: float) -> list[InFlight]:
@@ -165,14 +239,20 @@ class Scheduler:
         return late
 
     def _end(self, job: InFlight) -> None:
-        job.over = True
+        self._expected[job.entry.key.lane] -= job.expected_rows
+        job.expected_rows, job.over = 0, True
         self._jobs.discard(job)
+
+    def _queues_of(self, job: InFlight) -> _Queues:
+        return self._suspects if job.entry.suspect else self._queues
 
     def _batch(self, batch: Batch[InFlight], slices: tuple[Slice[InFlight], ...]) -> Batch[InFlight]:
         """A part of a batch."""
         rows = sum(len(part.rows) for part in slices)
-        padded = self._limits.padded_rows(batch.bucket, rows)
-        return Batch(batch.bucket, slices, rows, padded, "retry", batch.attempts)
+        limits = self._limits[batch.kind]
+        assert limits is not None
+        padded = limits.padded_rows(batch.bucket, rows)
+        return Batch(batch.bucket, slices, rows, padded, "retry", batch.attempts, kind=batch.kind)
 
 
 def _halves(batch: Batch[InFlight]) -> Iterable[tuple[Slice[InFlight], ...]]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from xuankan_worker.engines.base import Copies
-from xuankan_worker.scheduling.batcher import Reason
+from xuankan_worker.scheduling.batcher import Batch, Kind, Reason
 from xuankan_worker.telemetry.gpu import GpuWatch
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -51,17 +51,17 @@ class BatchTally(Collector):
         self._engine_cpu_s = 0.0
         self._assembly_s = 0.0
         self._copies: Copies | None = None
-        self._shapes: dict[tuple[int, int], list[int]] = {}
+        self._shapes: dict[tuple[Kind, int, int], list[int]] = {}
         self._reasons: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
 
-    def ran(self, bucket: int, padded_rows: int, rows: int, real_tokens: int, seconds: float) -> None:
-        """Count a batch: `rows` of `real_tokens`, run as `padded_rows` of `bucket` tokens in `seconds`."""
-        self._rows.observe(rows)
+    def ran(self, batch: Batch[Any], real_tokens: int, seconds: float) -> None:
+        """Count a batch that was run in `seconds`, and of whose tokens so many were no padding."""
+        self._rows.observe(batch.rows)
         self._seconds.observe(seconds)
         self._real_tokens += real_tokens
-        found = self._shapes.setdefault((bucket, padded_rows), [0, 0])
+        found = self._shapes.setdefault((batch.kind, batch.bucket, batch.padded_rows), [0, 0])
         found[0] += 1
-        found[1] += rows
+        found[1] += batch.rows
 
     def spent(self, engine_cpu_s: float) -> None:
         """Count processor time in the engine."""
@@ -92,12 +92,13 @@ class BatchTally(Collector):
     @property
     def run_tokens(self) -> int:
         """Tokens run, padding and empty rows included."""
-        return sum(bucket * places * count for (bucket, places), (count, _) in self._shapes.items())
+        return sum(bucket * places * count for (_, bucket, places), (count, _) in self._shapes.items())
 
     def collect(self) -> Iterable[Metric]:
         """For the registry."""
-        rows = CounterMetricFamily("xuankan_rows", "Rows scored.")
-        rows.add_metric([], sum(count for _, count in self._shapes.values()))
+        rows = CounterMetricFamily("xuankan_rows", "Rows run, by what ran them.", labels=["step"])
+        for kind in get_args(Kind):
+            rows.add_metric([kind], sum(run for (of, *_), (_, run) in self._shapes.items() if of == kind))
         tokens = CounterMetricFamily(
             "xuankan_tokens",
             "Tokens run, real ones and padding; an empty row is padding.",
@@ -105,16 +106,16 @@ class BatchTally(Collector):
         )
         tokens.add_metric(["real"], self._real_tokens)
         tokens.add_metric(["padding"], self.run_tokens - self._real_tokens)
-        shaped = ["bucket", "rows"]
+        shaped = ["step", "bucket", "rows"]
         batches = CounterMetricFamily("xuankan_batches", "Batches run, by shape.", labels=shaped)
         filled = CounterMetricFamily(
             "xuankan_shape_rows",
-            "Rows scored, by shape; divided by batches times rows, how full batches are.",
+            "Rows run, by shape; divided by batches times rows, how full batches are.",
             labels=shaped,
         )
-        for (bucket, places), (count, scored) in sorted(self._shapes.items()):
-            batches.add_metric([str(bucket), str(places)], count)
-            filled.add_metric([str(bucket), str(places)], scored)
+        for (kind, bucket, places), (count, run) in sorted(self._shapes.items()):
+            batches.add_metric([kind, str(bucket), str(places)], count)
+            filled.add_metric([kind, str(bucket), str(places)], run)
         cpu = CounterMetricFamily(
             "xuankan_engine_cpu_seconds",
             "Processor time of the slots in the engine; the rest of the process is the worker's own.",

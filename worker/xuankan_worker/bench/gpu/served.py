@@ -108,12 +108,14 @@ class Counters:
                 text = reply.read().decode()
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
-                    values[sample.name, sample.labels.get("kind", "")] += sample.value
+                    values[sample.name, sample.labels.get("kind", sample.labels.get("step", ""))] += (
+                        sample.value
+                    )
         return cls(
             at_s=time.monotonic(),
             real_tokens=values["xuankan_tokens_total", "real"],
             padding_tokens=values["xuankan_tokens_total", "padding"],
-            rows=values["xuankan_rows_total", ""],
+            rows=values["xuankan_rows_total", "cross_encoder"],
             batches=values["xuankan_batch_rows_count", ""],
             process_cpu_s=values["process_cpu_seconds_total", ""],
             engine_cpu_s=values["xuankan_engine_cpu_seconds_total", ""],

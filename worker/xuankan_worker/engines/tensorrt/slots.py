@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xuankan.errors import DeviceLost, EngineError
-from xuankan_worker.engines.base import EngineInfo, TokenBatch
+from xuankan_worker.engines.base import Encoded, EngineInfo, TokenBatch
 from xuankan_worker.engines.checks import check_batch
 from xuankan_worker.engines.tensorrt.context import StreamContext
 from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, Event, PinnedBlock
@@ -53,6 +53,14 @@ class TensorRTSlot:
         """
         check_batch(batch, self._info)
         return self.run(self._profiles.choose(len(batch.lengths), int(batch.lengths.max())), batch)
+
+    def encode(self, batch: TokenBatch) -> Encoded:
+        """Plans of encoders are not run yet: `EngineInfo.encoder` is None.
+
+        Raises:
+            EngineError: always.
+        """
+        raise EngineError(f"the TensorRT engine has no encoder for {len(batch.lengths)} rows")
 
     def run(self, profile: PlanProfile, batch: TokenBatch) -> NDArray[np.float32]:
         """Score a checked batch by a profile that takes it.

@@ -1,0 +1,93 @@
+"""A worker with a release of encoder, corpus and evidence cross-encoder: the whole trip, on real graphs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.evidence_release import (
+    CATALOGUE,
+    FUSION,
+    SILENT,
+    TRAINED,
+    PlainRanker,
+    papers,
+    write_release,
+)
+from tests.support.world import Queue, catalogue, config, request
+from xuankan.protocol.wire import Request, Result
+from xuankan_worker.execution.served_model import load_served_model
+from xuankan_worker.worker import Worker
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_release(tmp_path_factory.mktemp("evidence"))
+
+
+async def burst(url: str, queue: Queue, release: Path, requests: list[Request]) -> list[Result]:
+    """Serve the requests with the release until all have ended."""
+    await queue.push(*requests)
+    served = load_served_model("onnx", release, release.parent / CATALOGUE, 16)
+    try:
+        async with asyncio.timeout(120), Worker(config(url, burst=True), served) as worker:
+            await worker.wait()
+    finally:
+        served.engine.close()
+    return [await queue.result(asked) for asked in requests]
+
+
+async def test_rankings_are_those_of_every_row_computed_alone(
+    server_url: str, queue: Queue, release: Path
+) -> None:
+    requests = [
+        request(lane="bulk" if number % 2 else "interactive", length=10 + 23 * number, top_k=40)
+        for number in range(8)
+    ]
+    plain = PlainRanker(release)
+    for asked, result in zip(requests, await burst(server_url, queue, release, requests), strict=True):
+        assert result.status == "ok", result.failure
+        wanted, evidence, rows = plain.rank(asked)
+        got = {place.journal: place for place in result.ranking}
+        assert got.keys() == wanted.keys()
+        np.testing.assert_allclose(
+            [got[journal].logit for journal in wanted], list(wanted.values()), rtol=1e-4, atol=1e-4
+        )
+        assert [place.logit for place in result.ranking] == sorted(
+            (place.logit for place in result.ranking), reverse=True
+        )
+        assert result.rows == rows == sum(place.cross_encoder is not None for place in result.ranking)
+        assert (result.scored, rows <= FUSION.most_rows) == (40, True)
+        assert result.fit is not None
+        assert 0 < result.fit < 1
+        for journal, found in evidence.items():
+            place = got[journal]
+            assert [paper.title for paper in place.evidence] == [papers()[paper][2] for paper in found]
+            assert [paper.year for paper in place.evidence] == [papers()[paper][1] for paper in found]
+            assert [paper.link or "" for paper in place.evidence] == [papers()[paper][3] for paper in found]
+            assert (place.encoder is None) == (catalogue().index(journal) >= TRAINED)
+            assert place.nearness is not None
+        assert got[f"journal-{SILENT}"].evidence == ()
+
+
+async def test_a_request_of_journals_that_the_encoder_never_saw_is_ranked_by_their_papers(
+    server_url: str, queue: Queue, release: Path
+) -> None:
+    asked = request(candidates=range(TRAINED, 40), top_k=4)
+    (result,) = await burst(server_url, queue, release, [asked])
+    wanted, _, _ = PlainRanker(release).rank(asked)
+    assert [place.journal for place in result.ranking] == sorted(wanted, key=lambda j: -wanted[j])
+    assert all(place.encoder is None for place in result.ranking)
+
+
+async def test_a_release_may_run_no_rows_at_all(server_url: str, queue: Queue, tmp_path: Path) -> None:
+    release = write_release(tmp_path, replace(FUSION, most_rows=0))
+    asked = request(top_k=40)
+    (result,) = await burst(server_url, queue, release, [asked])
+    assert (result.status, result.rows) == ("ok", 0)
+    assert all(place.cross_encoder is None for place in result.ranking)
+    assert sum(place.score for place in result.ranking) == pytest.approx(1)
