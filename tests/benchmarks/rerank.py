@@ -25,6 +25,7 @@ from pathlib import Path
 import click
 import numpy as np
 from numpy.typing import NDArray
+from tests.support.engine import ScoresOnly
 from tests.support.server import ValkeyProcess
 from tests.support.simulation import unseen_papers
 
@@ -42,7 +43,7 @@ from xuankan_worker.execution.served_model import ServedModel
 NAMESPACE = "rerank-bench"
 
 
-class InstantEngine:
+class InstantEngine(ScoresOnly):
     """Scores a row by its length, at once."""
 
     info = EngineInfo(

@@ -24,6 +24,7 @@ from typing import Any, cast
 import click
 import numpy as np
 from numpy.typing import NDArray
+from tests.support.engine import ScoresOnly
 from tests.support.server import ValkeyProcess
 from tests.support.simulation import unseen_papers
 
@@ -80,7 +81,7 @@ class TimedEngine:
         pass
 
 
-class TimedSlot:
+class TimedSlot(ScoresOnly):
     def __init__(self, engine: TimedEngine, context: int) -> None:
         self._engine, self._context = engine, context
 

@@ -84,7 +84,14 @@ class ScriptedEngine:
         assert self.opened == 0
 
 
-class ScriptedSlot:
+class ScoresOnly:
+    """A slot's part of an engine without encoder."""
+
+    def encode(self, batch: TokenBatch) -> Encoded:
+        raise EngineError(f"there is no encoder for {len(batch.lengths)} rows")
+
+
+class ScriptedSlot(ScoresOnly):
     def __init__(self, engine: ScriptedEngine) -> None:
         self._engine = engine
 
@@ -106,9 +113,6 @@ class ScriptedSlot:
             spoiled = engine.spoiled is not None and engine.spoiled in ids[:length]
             scores[row] = np.nan if spoiled else score_tokens(ids[:length].tolist())
         return scores
-
-    def encode(self, batch: TokenBatch) -> Encoded:
-        raise EngineError(f"the scripted engine has no encoder for {len(batch.lengths)} rows")
 
     def close(self) -> None:
         self._engine.opened -= 1

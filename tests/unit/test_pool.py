@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.support.engine import BUCKETS, ScriptedEngine
+from tests.support.engine import BUCKETS, ScoresOnly, ScriptedEngine
 from tests.support.scheduling import job
 from tests.support.world import request, served_model
 from xuankan.errors import DeviceLost, EngineError
-from xuankan_worker.engines.base import Encoded, EngineInfo, TokenBatch
+from xuankan_worker.engines.base import EngineInfo, TokenBatch
 from xuankan_worker.execution.pool import ContextPool, Run
 from xuankan_worker.in_flight import InFlight
 from xuankan_worker.scheduling.batcher import BatchLimits
@@ -57,7 +57,7 @@ class FaultyEngine(ScriptedEngine):
         return FaultySlot(self, index)
 
 
-class FaultySlot:
+class FaultySlot(ScoresOnly):
     def __init__(self, engine: FaultyEngine, index: int) -> None:
         self._engine, self._context = engine, index % engine.contexts
         self._thread = threading.get_ident()
@@ -87,9 +87,6 @@ class FaultySlot:
             return (batch.input_ids[:, 1] * 1000 + batch.lengths).astype(np.float32)
         finally:
             self._busy = False
-
-    def encode(self, batch: TokenBatch) -> Encoded:
-        raise EngineError(f"no encoder for {len(batch.lengths)} rows")
 
     def close(self) -> None:
         self._engine.opened -= 1

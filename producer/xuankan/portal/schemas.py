@@ -210,8 +210,8 @@ class RankingBody(Struct):
     scored: Annotated[int, Meta(description="How many journals were ranked.")]
     rows: Annotated[int, Meta(description="How many of them the cross-encoder read with the manuscript.")]
     fit: Annotated[
-        float | None,
-        Meta(ge=0, le=1, description="How probable it is that the catalogue covers the manuscript's field."),
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(description="How probable it is that the catalogue covers the manuscript's field."),
     ]
     few_fit: Annotated[bool, Meta(description="Whether few journals here fit, whatever their order.")]
     release: Annotated[str, Meta(description="The model release that scored all of them.")]
