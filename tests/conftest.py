@@ -12,8 +12,8 @@ from tests.support import leftovers, tiny_bert
 from tests.support.server import ValkeyProcess
 from tests.support.world import Queue
 from xuankan.protocol.template import Template
+from xuankan.transport.client import open_client
 from xuankan_worker.manifest import Manifest
-from xuankan_worker.queue.connection import connect
 
 # The same examples in every run, however slow the host: `too_slow` would be about it, not about the examples.
 # `--hypothesis-profile=explore` looks for new ones.
@@ -67,7 +67,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProce
 
 @pytest.fixture
 async def queue(server_url: str) -> AsyncIterator[Queue]:
-    client = connect(server_url)
+    client = open_client(server_url)
     queue = Queue(client)
     await queue.command("FLUSHALL")
     yield queue

@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 
 from xuankan.errors import DeadLetterUnknown, InputError, ProtocolError
 from xuankan.protocol.keys import ENTRY_ID_FIELD, ENTRY_REPLY_FIELD, ENTRY_REQUEST_FIELD, LANES, Keys, Lane
-from xuankan.protocol.scripts import TICKET_TTL_MS, Script
+from xuankan.protocol.lua import Key, script
+from xuankan.protocol.scripts import TICKET_TTL_MS
 from xuankan.protocol.sealing import Sealer
 from xuankan.protocol.wire import Request, check_request_id
 from xuankan.transport.server import Server
@@ -23,25 +24,37 @@ from xuankan.transport.server import Server
 _PAGE: Final = 20
 _DEAD_ID = re.compile(r"\d{1,20}-\d{1,20}")
 
-_RETRY: Final = Script("""
--- KEYS: dead stream, ticket, result, stream
--- ARGV: dead entry id, request id, lane, reply address or '', request, ticket lifetime in ms,
---       committed_ms of the result to take back, or ''
-if redis.call('EXISTS', KEYS[2]) == 1 then return 'queued' end
-local found = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1
-local committed_ms = redis.call('HGET', KEYS[3], 'committed_ms')
+Retried = Literal["accepted", "queued", "finished", "gone"]
+
+
+@script("""
+if redis.call('EXISTS', ticket) == 1 then return 'queued' end
+local found = #redis.call('XRANGE', dead, letter, letter) == 1
+local committed_ms = redis.call('HGET', result, 'committed_ms')
 -- Only the result that was written with this dead entry is taken back; any other one stands.
-if committed_ms and not (found and committed_ms == ARGV[7]) then return 'finished' end
+if committed_ms and not (found and committed_ms == taken_back_ms) then return 'finished' end
 if not found then return 'gone' end
-local reply = ARGV[4] ~= '' and {'reply', ARGV[4]} or {}
-local entry = redis.call('XADD', KEYS[4], '*', 'id', ARGV[2], 'request', ARGV[5], unpack(reply))
-redis.call('SET', KEYS[2], ARGV[3] .. ' ' .. entry .. ' ' .. ARGV[4], 'PX', ARGV[6])
-redis.call('DEL', KEYS[3])
-redis.call('XDEL', KEYS[1], ARGV[1])
+local answer_to = reply ~= '' and {'reply', reply} or {}
+local entry = redis.call('XADD', stream, '*', 'id', request_id, 'request', request, unpack(answer_to))
+redis.call('SET', ticket, lane .. ' ' .. entry .. ' ' .. reply, 'PX', lifetime_ms)
+redis.call('DEL', result)
+redis.call('XDEL', dead, letter)
 return 'accepted'
 """)
-
-Retried = Literal["accepted", "queued", "finished", "gone"]
+def _retry(
+    *,
+    dead: Key,
+    ticket: Key,
+    result: Key,
+    stream: Key,
+    letter: str,
+    request_id: str,
+    lane: str,
+    reply: str,
+    request: bytes,
+    lifetime_ms: int,
+    taken_back_ms: str,
+) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +226,20 @@ class DeadLetters:
         named = asked.id if request_id is None else check_request_id(request_id)
         body = self._sealer.seal("request", named, replace(asked, id=named, deadline_ms=None).encode())
         keys = self._keys
-        names = [keys.dead, keys.ticket(named), keys.result(named), keys.stream(letter.lane)]
-        taken_back = f"{letter.buried_ms:.3f}" if own else ""
-        args = [letter.id, named, letter.lane, asked.reply or "", body, TICKET_TTL_MS, taken_back]
-
-        async def send(redis: Redis) -> bytes:
-            return await _RETRY(redis, names, args)
-
-        return cast(Retried, (await self._server.call("retry the request", send)).decode())
+        call = _retry(
+            dead=keys.dead,
+            ticket=keys.ticket(named),
+            result=keys.result(named),
+            stream=keys.stream(letter.lane),
+            letter=letter.id,
+            request_id=named,
+            lane=letter.lane,
+            reply=asked.reply or "",
+            request=body,
+            lifetime_ms=TICKET_TTL_MS,
+            taken_back_ms=f"{letter.buried_ms:.3f}" if own else "",
+        )
+        return cast(Retried, (await self._server.call("retry the request", call.send)).decode())
 
     async def purge(self, letters: Sequence[DeadLetter]) -> int:
         """Delete letters with their payloads for good; returns how many were still there."""

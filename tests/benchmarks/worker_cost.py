@@ -34,10 +34,10 @@ from xuankan.protocol import scripts
 from xuankan.protocol.keys import Keys, Lane
 from xuankan.protocol.template import Template, default_directory
 from xuankan.protocol.wire import Request
+from xuankan.transport.client import open_client
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.engines.base import EngineInfo, TokenBatch
 from xuankan_worker.execution.served_model import ServedModel
-from xuankan_worker.queue.connection import connect
 from xuankan_worker.worker import Worker
 
 BUCKETS = (192, 224, 256, 272, 288, 304, 320, 336, 368, 384, 416, 448, 480, 512)
@@ -128,7 +128,7 @@ def make_requests(template: Template, count: int, lane: Lane, reply: str | None)
 
 
 async def serve_bulk(url: str, served: ServedModel, engine: TimedEngine, count: int, profile: bool) -> None:
-    client = connect(url)
+    client = open_client(url)
     for asked in make_requests(served.template, count, "bulk", "producer"):
         await scripts.submit(client, KEYS, asked.id, asked.lane, asked.reply, asked.encode())
     await client.aclose()
@@ -162,7 +162,7 @@ async def serve_bulk(url: str, served: ServedModel, engine: TimedEngine, count: 
 
 async def serve_one_by_one(url: str, served: ServedModel, engine: TimedEngine, count: int) -> None:
     """Time from handing a request to the server to having its result, beside what the engine takes."""
-    client = connect(url, block_s=5.0)
+    client = open_client(url, block_s=5.0)
     command = cast(Any, client).execute_command
     least_s = engine.batch_s * math.ceil(JOURNALS / engine.info.max_batch / engine.info.contexts)
     taken_s: list[float] = []

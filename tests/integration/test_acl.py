@@ -28,7 +28,7 @@ from xuankan.dead_letters import DeadLetters
 from xuankan.embedded.servers import free_port
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.keys import GROUP, Keys
-from xuankan_worker.queue.connection import connect
+from xuankan.transport.client import open_client
 
 INTERACTIVE, BULK = KEYS.stream("interactive"), KEYS.stream("bulk")
 POISON = 2999
@@ -58,7 +58,7 @@ def xuankan(server: Secured, user: str, *arguments: str) -> str:
 async def everything(server: Secured) -> None:
     """All that producers, workers and operators do, each as its user."""
     engine = ScriptedEngine(poison=POISON)
-    queue = Queue(connect(server.url("admin")))
+    queue = Queue(open_client(server.url("admin")))
     # A worker that died with a request in its hands.
     asked = request()
     await queue.push(asked)

@@ -17,7 +17,7 @@ from tests.support.server import ValkeyProcess
 from tests.support.world import KEYS, Queue, eventually, run_burst, running
 from xuankan import Limits, Producer, Ticket
 from xuankan.errors import QueueFull
-from xuankan_worker.queue.connection import connect
+from xuankan.transport.client import open_client
 
 ROW_S = 0.002
 SLOW: dict[str, Any] = {"contexts": 1, "row_s": ROW_S}
@@ -143,7 +143,7 @@ async def small_server(
     """A server of its own, with so much memory to spare."""
     server = ValkeyProcess(directory)
     server.start()
-    client = connect(server.url)
+    client = open_client(server.url)
     try:
         queue = Queue(client)
         used_bytes = (await queue.command("INFO", "memory"))["used_memory"]

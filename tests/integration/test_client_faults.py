@@ -15,7 +15,7 @@ from tests.support.server import ValkeyProcess, free_port
 from tests.support.world import KEYS, Queue, eventually, running
 from xuankan import Producer
 from xuankan.errors import InputError, QueueFull, RequestError, ServerUnavailable, WaitTimeout
-from xuankan_worker.queue.connection import connect
+from xuankan.transport.client import open_client
 
 NOT_BY_DEFAULT_S = 15
 """Long enough for a busy machine, and half of what a producer waits that was not told how long."""
@@ -188,7 +188,7 @@ async def _some(queue: Queue) -> bool:
 
 async def _blocked(url: str) -> bool:
     """Whether anybody waits at a list."""
-    client = connect(url)
+    client = open_client(url)
     try:
         return b"cmd=blpop" in await Queue(client).command("CLIENT", "LIST", "TYPE", "normal")
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -18,10 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support import first_scripts
 from tests.support.world import KEYS
-from xuankan.protocol import delivery, scripts
-from xuankan.protocol.delivery import Burial, Call
+from xuankan.protocol import consumers, delivery, scripts
+from xuankan.protocol.delivery import Burial
 from xuankan.protocol.keys import GROUP
-from xuankan_worker.queue.connection import connect
+from xuankan.protocol.lua import Call
+from xuankan.transport.client import open_client
 
 _T = TypeVar("_T")
 STREAM = KEYS.stream("interactive")
@@ -62,7 +63,7 @@ class History(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.client = connect(self.url)
+        self.client = open_client(self.url)
         self.model = Model()
         self.holds: dict[str, dict[str, Held]] = {worker: {} for worker in WORKERS}
         self.bodies = 0
@@ -76,8 +77,8 @@ class History(RuleBasedStateMachine):
     def command(self, *command: Any) -> Any:
         return self.wait(cast(Any, self.client).execute_command(*command))
 
-    def call(self, call: Call) -> Any:
-        return self.wait(call.script(self.client, call.keys, call.args))
+    def call(self, call: Call[Any]) -> Any:
+        return self.wait(call.send(self.client))
 
     def now_ms(self) -> float:
         seconds, microseconds = self.command("TIME")
@@ -98,9 +99,17 @@ class History(RuleBasedStateMachine):
     def submit(self, request_id: str, first_version: bool, times: int) -> None:
         for _ in range(times):  # twice: the first answer was lost
             if first_version:
-                keys = [KEYS.ticket(request_id), KEYS.result(request_id), STREAM]
-                args = (request_id, "interactive", "me", b"bytes", 60_000)
-                state = self.wait(first_scripts.SUBMIT(self.client, keys, args))[0].decode()
+                call = first_scripts.submit(
+                    ticket=KEYS.ticket(request_id),
+                    result=KEYS.result(request_id),
+                    stream=STREAM,
+                    request_id=request_id,
+                    lane="interactive",
+                    reply="me",
+                    request=b"bytes",
+                    lifetime_ms=60_000,
+                )
+                state = self.call(call)[0].decode()
             else:
                 submitting = scripts.submit(self.client, KEYS, request_id, "interactive", "me", b"bytes")
                 state = self.wait(submitting).state
@@ -215,10 +224,20 @@ class History(RuleBasedStateMachine):
         body = self.body()
         burial = Burial("engine_error", "it failed", worker, "interactive", 1) if fails else None
         if first_version and owner == worker:  # the first version does not look who owns it
-            keys = (STREAM, KEYS.result(held.request_id), KEYS.ticket(held.request_id), KEYS.dead)
-            args = (GROUP, entry, held.request_id, body, 60_000, 100, 60_000)
-            call = Call(
-                first_scripts.COMMIT, (*keys, KEYS.reply("me")), (*args, *(burial.args() if burial else ()))
+            call = first_scripts.commit(
+                stream=STREAM,
+                result=KEYS.result(held.request_id),
+                ticket=KEYS.ticket(held.request_id),
+                dead=KEYS.dead,
+                replies=KEYS.reply("me"),
+                group=GROUP,
+                entry=entry,
+                request_id=held.request_id,
+                body=body,
+                lifetime_ms=60_000,
+                max_replies=100,
+                replies_lifetime_ms=60_000,
+                **({} if burial is None else asdict(burial)),
             )
         else:
             call = delivery.commit(
@@ -241,8 +260,8 @@ class History(RuleBasedStateMachine):
         assert 1 not in answers[1:]
 
     @rule(worker=workers)
-    def retire(self, worker: str) -> None:
-        gone = self.call(delivery.retire(KEYS, "interactive", worker, 0))
+    def delete_consumer(self, worker: str) -> None:
+        gone = self.call(consumers.delete_consumer(KEYS, "interactive", worker, 0))
         assert not (gone and any(one.owner == worker for one in self.model.pending.values()))
 
     def hold(self, worker: str, entry: str, fields: dict[bytes, bytes]) -> None:

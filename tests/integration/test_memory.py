@@ -15,7 +15,7 @@ from tests.support.world import KEYS, Queue, eventually, running
 from xuankan import Producer
 from xuankan.errors import RequestCancelled, RequestExpired
 from xuankan.protocol.scripts import REPLY_TTL_MS, RESULT_TTL_MS, TICKET_TTL_MS
-from xuankan_worker.queue.connection import connect
+from xuankan.transport.client import open_client
 
 LIFETIMES_MS = {"ticket": TICKET_TTL_MS, "result": RESULT_TTL_MS, "reply": REPLY_TTL_MS}
 FOR_GOOD = {KEYS.stream("interactive"), KEYS.stream("bulk")}
@@ -55,7 +55,7 @@ async def used_bytes(queue: Queue) -> int:
 async def test_after_its_lifetimes_the_server_is_as_it_was(tmp_path: Path) -> None:
     server = ValkeyProcess(tmp_path)
     server.start()
-    client = connect(server.url)
+    client = open_client(server.url)
     queue = Queue(client)
     async with running(server.url, ScriptedEngine(), lease_s=3.0):
         # A producer that closes has told the server of all that it gave up.

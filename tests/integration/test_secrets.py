@@ -126,7 +126,7 @@ async def test_no_path_through_producer_worker_and_commands_tells_of_a_manuscrip
             await queue.result(f"broken-{number}")
         await queue.result("garbage")
         metrics = await asyncio.to_thread(scrape, worker.metrics_port)
-        status = worker.status().to_json()
+        status = worker.status().encode().decode()
     said = [
         everything_logged(caplog),
         metrics,

@@ -14,12 +14,12 @@ from tests.support.engine import ScriptedEngine
 from tests.support.server import ValkeyProcess
 from tests.support.world import KEYS, Queue, assert_ranked, eventually, request, run_burst, running
 from xuankan.errors import InputError, ServerUnavailable
-from xuankan_worker.queue.connection import connect
+from xuankan.transport.client import open_client
 
 
 @asynccontextmanager
 async def producer(server: ValkeyProcess) -> AsyncGenerator[Queue]:
-    client = connect(server.url)
+    client = open_client(server.url)
     yield Queue(client)
     await client.aclose()
 
@@ -138,5 +138,5 @@ async def test_secrets_of_the_url_are_not_logged(
         await eventually(lambda: "server unavailable; waiting for it" in caplog.messages)
     assert not any("hush" in str(vars(record)) for record in caplog.records)
     with pytest.raises(InputError) as caught:
-        connect("http://user:hush@example.org")
+        open_client("http://user:hush@example.org")
     assert "hush" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Submit and commit in the first form that protocol version 1 had, word for word.
+"""Submit and commit in the first form that protocol version 1 had: the same keys, arguments and commands.
 
 Tickets had three words and no digest then, and nobody checked who owned an entry. A process that has not been
 upgraded, or a producer written from those scripts, still calls them, so they have to get on with today's.
@@ -6,21 +6,33 @@ upgraded, or a producer written from those scripts, still calls them, so they ha
 
 from __future__ import annotations
 
-from xuankan.protocol.scripts import Script
+from xuankan.protocol.lua import Key, script
 
-SUBMIT = Script("""
--- KEYS: ticket, result, stream    ARGV: id, lane, reply address or '', request, ticket lifetime in ms
-if redis.call('EXISTS', KEYS[2]) == 1 then return {'finished'} end
-local ticket = redis.call('GET', KEYS[1])
-if ticket then return {'queued', ticket} end
+
+@script("""
+if redis.call('EXISTS', result) == 1 then return {'finished'} end
+local known = redis.call('GET', ticket)
+if known then return {'queued', known} end
 -- XADD stands first: where the server's memory is full it fails before anything is written.
-local entry = redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'request', ARGV[4])
-ticket = ARGV[2] .. ' ' .. entry .. ' ' .. ARGV[3]
-redis.call('SET', KEYS[1], ticket, 'PX', ARGV[5])
-return {'accepted', ticket}
+local entry = redis.call('XADD', stream, '*', 'id', request_id, 'request', request)
+known = lane .. ' ' .. entry .. ' ' .. reply
+redis.call('SET', ticket, known, 'PX', lifetime_ms)
+return {'accepted', known}
 """)
+def submit(
+    *,
+    ticket: Key,
+    result: Key,
+    stream: Key,
+    request_id: str,
+    lane: str,
+    reply: str,
+    request: bytes,
+    lifetime_ms: int,
+) -> list[bytes]: ...
 
-COMMIT = Script("""
+
+_END = """
 local function now_ms()
   local now = redis.call('TIME')
   return string.format('%.3f', now[1] * 1000 + now[2] / 1000)
@@ -34,29 +46,52 @@ local function bury(stream, dead, entry, code, message, worker, lane, deliveries
     'worker', worker, 'lane', lane, 'deliveries', deliveries, 'entry', entry, 'buried_ms', now_ms(),
     'bytes', bytes, unpack(content))
 end
+"""
 
--- KEYS: stream, result, ticket, dead stream, [reply list]
--- ARGV: group, entry id, request id, result, result lifetime in ms, replies kept, replies' lifetime in ms,
---       [code, message, worker, lane, deliveries]
-local ticket = redis.call('GET', KEYS[3])
+
+@script(
+    """
+local known = redis.call('GET', ticket)
 -- A ticket for another entry: this one's request ended long ago, and its id was submitted again since.
-local ours = not ticket or string.match(ticket, '^%S+ (%S+)') == ARGV[2]
+local ours = not known or string.match(known, '^%S+ (%S+)') == entry
 local written = 0
-if ours and redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('HSET', KEYS[2], 'body', ARGV[4], 'committed_ms', now_ms())
-  redis.call('PEXPIRE', KEYS[2], ARGV[5])
-  if KEYS[5] then
-    redis.call('RPUSH', KEYS[5], ARGV[3])
-    redis.call('LTRIM', KEYS[5], -tonumber(ARGV[6]), -1)
-    redis.call('PEXPIRE', KEYS[5], ARGV[7])
+if ours and redis.call('EXISTS', result) == 0 then
+  redis.call('HSET', result, 'body', body, 'committed_ms', now_ms())
+  redis.call('PEXPIRE', result, lifetime_ms)
+  if replies then
+    redis.call('RPUSH', replies, request_id)
+    redis.call('LTRIM', replies, -tonumber(max_replies), -1)
+    redis.call('PEXPIRE', replies, replies_lifetime_ms)
   end
-  if ARGV[8] then
-    bury(KEYS[1], KEYS[4], ARGV[2], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12])
+  if code then
+    bury(stream, dead, entry, code, message, worker, lane, deliveries)
   end
   written = 1
 end
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-redis.call('XDEL', KEYS[1], ARGV[2])
-if ours then redis.call('DEL', KEYS[3]) end
+redis.call('XACK', stream, group, entry)
+redis.call('XDEL', stream, entry)
+if ours then redis.call('DEL', ticket) end
 return written
-""")
+""",
+    library=_END,
+)
+def commit(
+    *,
+    stream: Key,
+    result: Key,
+    ticket: Key,
+    dead: Key,
+    replies: Key | None,
+    group: str,
+    entry: str,
+    request_id: str,
+    body: bytes,
+    lifetime_ms: int,
+    max_replies: int,
+    replies_lifetime_ms: int,
+    code: str | None = None,
+    message: str | None = None,
+    worker: str | None = None,
+    lane: str | None = None,
+    deliveries: int | None = None,
+) -> int: ...

@@ -9,22 +9,21 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from xuankan.client.limits import Load, Memory
 from xuankan.portal.metrics import PortalMetrics as PortalMetrics
+from xuankan.protocol.heartbeat import GpuLoad
+from xuankan.protocol.queue_state import LaneState, Memory, QueueState
 from xuankan_worker.operations.exporter import QueueMetrics, Scrape
-from xuankan_worker.telemetry.gpu import GpuLoad
 from xuankan_worker.telemetry.metrics import WorkerMetrics
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 GPU = GpuLoad(0, "NVIDIA H200", 0.5, 10**9, 10**11, 700.0, 60.0, 1.5e9)
 LOOK = Scrape(
-    Load(
-        length={"interactive": 3, "bulk": 0},
-        queued={"interactive": 2, "bulk": 0},
+    QueueState(
+        lanes={"interactive": LaneState(3, 1), "bulk": LaneState()},
         memory=Memory(10, 100, "noeviction"),
+        dead=0,
     ),
     {"interactive": 1.5, "bulk": 0.0},
-    0,
 )
 _SUFFIXES = {
     "counter": ("_total",),

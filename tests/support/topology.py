@@ -12,7 +12,7 @@ from tests.support.world import KEYS, eventually
 from xuankan.embedded.process import Child
 from xuankan.embedded.servers import EmbeddedServer, free_port
 from xuankan.errors import ServerUnavailable
-from xuankan_worker.queue.connection import connect
+from xuankan.transport.client import open_client
 
 MASTER = "shard"
 _SLOTS = 16384
@@ -20,7 +20,7 @@ _SLOTS = 16384
 
 async def tell(url: str, *command: Any) -> Any:
     """Run one command on one server."""
-    client = connect(url)
+    client = open_client(url)
     try:
         return await cast(Any, client).execute_command(*command)
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from xuankan.protocol.heartbeat import GpuLoad, WorkerStatus
 from xuankan.protocol.ranked import EvidencePaper, RankedJournal
 from xuankan.protocol.wire import Failure, Request, Result, Timings
 
@@ -88,6 +89,47 @@ _RESULTS = {
 }
 
 
+_WORKER = WorkerStatus(
+    name="host-1:0",
+    state="running",
+    host="host-1",
+    pid=4711,
+    version="0.2.0",
+    release="89abcdef01234567",
+    template="0123456789abcdef",
+    catalogue="fedcba9876543210",
+    engine="tensorrt",
+    device="NVIDIA H100 80GB HBM3",
+    contexts=2,
+    max_batch=16,
+    started_ms=1_790_000_000_000.5,
+    in_flight=12,
+    waiting_rows=340,
+    requests_done=1000,
+    rows_done=100_000,
+    rows_per_s=5800.25,
+    capacity_rows_per_s=5925.5,
+    batches_done=6400,
+    tokens_done=25_000_000,
+    padding_tokens=1_000_000,
+    busy_contexts=2,
+    gpu=GpuLoad(0, "NVIDIA H100 80GB HBM3", 0.99, 12_000_000_000, 85_000_000_000, 698.5, 61.0, 1.755e9),
+)
+_HEARTBEATS = {
+    "every field": _WORKER.encode().decode(),
+    "on the CPU": dataclasses.replace(_WORKER, engine="onnx", device="a processor", gpu=None)
+    .encode()
+    .decode(),
+    "a newer version": json.dumps(
+        {"name": "host-1:0", "state": "paused", "mood": "good", "gpu": {"fans": 8}}
+    ),
+    "numbers that make no sense": '{"rows_per_s": NaN, "rows_done": -1, "pid": true, "contexts": "two"}',
+    "not an object": "[1, 2]",
+    "not JSON": "alive",
+}
+"""Texts; the last ones show what a reader makes of what it does not understand."""
+
+
 def _broken() -> dict[str, tuple[bytes, str]]:
     """Bytes that are no request, and the field that a decoder must name."""
     good: dict[str, Any] = msgpack.unpackb(_REQUESTS["every field"].encode())
@@ -135,6 +177,15 @@ def build() -> dict[str, Any]:
         "results": [
             {"name": name, "hex": result.encode().hex(), "content": dataclasses.asdict(result)}
             for name, result in _RESULTS.items()
+        ],
+        "heartbeats": [
+            {
+                "name": name,
+                "worker": "host-1:0",
+                "text": text,
+                "content": dataclasses.asdict(WorkerStatus.decode(text.encode(), "host-1:0")),
+            }
+            for name, text in _HEARTBEATS.items()
         ],
         "not_requests": [
             {"name": name, "hex": data.hex(), "field": field} for name, (data, field) in _broken().items()

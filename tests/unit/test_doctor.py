@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from xuankan.doctor import package, queue, server
 from xuankan.doctor.findings import Finding, Role
 from xuankan.doctor.needs import needs
 from xuankan.doctor.package import Package
-from xuankan.doctor.queue import QueueFacts
 from xuankan.doctor.server import ROLES, ServerFacts
 from xuankan.errors import CatalogueError
+from xuankan.protocol.heartbeat import WorkerStatus
 from xuankan.protocol.keys import Keys
+from xuankan.protocol.queue_state import LaneState, QueueState
 from xuankan.protocol.template import Template
 from xuankan.transport.url import Address
 from xuankan_worker.engines.tensorrt import library
@@ -170,41 +172,41 @@ def test_needs_are_what_the_shipped_users_may() -> None:
         assert {need.name for need in needs(role, KEYS) if need.lacking is None} <= granted
 
 
-def queued(*workers: dict[str, Any], **changes: Any) -> QueueFacts:
-    values: dict[str, Any] = {"workers": workers, "waiting": {"interactive": 0, "bulk": 3}, "dead": 0}
-    return QueueFacts(**(values | changes))
+def queued(*workers: WorkerStatus, **changes: Any) -> QueueState:
+    lanes = {"interactive": LaneState(), "bulk": LaneState(3, 1)}
+    values: dict[str, Any] = {"lanes": lanes, "workers": workers, "dead": 0}
+    return QueueState(**(values | changes))
 
 
 OURS = Package(Catalogue.default(), Template.default(), sealed=False)
-WORKER = {
-    "name": "worker-1",
-    "state": "running",
-    "release": "r",
-    "catalogue": Catalogue.default().version,
-    "template": Template.default().fingerprint,
-}
+WORKER = WorkerStatus(
+    name="worker-1",
+    release="r",
+    catalogue=Catalogue.default().version,
+    template=Template.default().fingerprint,
+)
 
 
-def judged(seen: QueueFacts, role: Role | None = None) -> list[Finding]:
+def judged(seen: QueueState, role: Role | None = None) -> list[Finding]:
     return queue.judge(seen, OURS, "test", role)
 
 
 def test_workers_that_fit_are_well() -> None:
-    found = judged(queued(WORKER, WORKER | {"name": "b", "state": "draining", "catalogue": "old"}))
+    found = judged(queued(WORKER, replace(WORKER, name="b", state="draining", catalogue="old")))
     assert {one.state for one in found} == {"ok"}
     assert the(found, "workers").fact == "1 draining, 1 running; 3 requests queued or running"
 
 
 @pytest.mark.parametrize("what", ["template", "catalogue"])
 def test_workers_that_answer_invalid_to_everything_are_named(what: str) -> None:
-    one = the(judged(queued(WORKER, WORKER | {"name": "odd", what: "other"})), f"same {what}")
+    one = the(judged(queued(WORKER, replace(WORKER, name="odd", **{what: "other"}))), f"same {what}")
     assert one.state == "failure"
     assert "odd has other" in one.fact
     assert "worker-1" not in one.fact
 
 
 def test_several_releases_are_a_warning() -> None:
-    one = the(judged(queued(WORKER, WORKER | {"release": "s"})), "same release")
+    one = the(judged(queued(WORKER, replace(WORKER, release="s"))), "same release")
     assert (one.state, "r, s" in one.fact) == ("warning", True)
 
 

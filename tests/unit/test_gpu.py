@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.support.nvml import NVMLError, driver, fail
+from xuankan.protocol.heartbeat import GpuLoad
 from xuankan_worker.telemetry.batch_metrics import GpuMetrics
-from xuankan_worker.telemetry.gpu import GpuLoad, GpuWatch
+from xuankan_worker.telemetry.gpu import GpuWatch
 
 
 def seen(watch: GpuWatch) -> GpuLoad | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 
@@ -11,21 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xuankan import Limits, Pressure
-from xuankan.client.limits import Load, Memory, OnFull, WorkerPace, decide, expected_wait_s, judge, longest
+from xuankan.client.limits import OnFull, decide, judge, longest
 from xuankan.errors import InputError
+from xuankan.protocol.heartbeat import WorkerStatus
 from xuankan.protocol.keys import LANES, Lane
-from xuankan_worker.status import Speed
+from xuankan.protocol.queue_state import LaneState, Memory, QueueState
 
 GIB = 2**30
-BUSY = WorkerPace("running", capacity_rows_per_s=100.0, requests_done=10, rows_done=1000)
+BUSY = WorkerStatus(capacity_rows_per_s=100.0, requests_done=10, rows_done=1000)
 
 workers = st.builds(
-    WorkerPace,
-    st.sampled_from(["starting", "running", "draining"]),
-    st.floats(0, 1e6),
-    st.integers(0, 10_000),
-    st.integers(0, 10**9),
-    st.integers(0, 10**11),
+    WorkerStatus,
+    state=st.sampled_from(["starting", "running", "draining"]),
+    capacity_rows_per_s=st.floats(0, 1e6),
+    waiting_rows=st.integers(0, 10_000),
+    requests_done=st.integers(0, 10**9),
+    rows_done=st.integers(0, 10**11),
 )
 memories = st.builds(
     Memory, st.integers(0, 2 * GIB), st.sampled_from([0, GIB]), st.sampled_from(["noeviction", "allkeys-lru"])
@@ -33,12 +33,13 @@ memories = st.builds(
 
 
 @st.composite
-def loads(draw: st.DrawFn) -> Load:
-    queued: dict[Lane, int] = {lane: draw(st.integers(0, 10**6)) for lane in LANES}
-    running = {lane: draw(st.integers(0, 100)) for lane in LANES}
-    return Load(
-        length={lane: queued[lane] + running[lane] for lane in LANES},
-        queued=queued,
+def states(draw: st.DrawFn) -> QueueState:
+    lanes: dict[Lane, LaneState] = {}
+    for lane in LANES:
+        running = draw(st.integers(0, 100))
+        lanes[lane] = LaneState(running + draw(st.integers(0, 10**6)), running)
+    return QueueState(
+        lanes,
         workers=draw(st.lists(workers, max_size=4)),
         memory=draw(st.none() | memories),
     )
@@ -54,47 +55,48 @@ limits = st.builds(
 )
 
 
-def load(interactive: int = 0, bulk: int = 0, *pace: WorkerPace, memory: Memory | None = None) -> Load:
-    counts: dict[Lane, int] = {"interactive": interactive, "bulk": bulk}
-    return Load(counts, counts, pace, memory)
+def load(
+    interactive: int = 0, bulk: int = 0, *live: WorkerStatus, memory: Memory | None = None
+) -> QueueState:
+    return QueueState({"interactive": LaneState(interactive), "bulk": LaneState(bulk)}, live, memory)
 
 
 def test_the_wait_is_the_rows_ahead_by_what_the_workers_do() -> None:
     # 10 requests of 100 rows, and 50 rows at the workers, at 200 rows a second.
     seen = load(4, 6, replace(BUSY, waiting_rows=50), BUSY)
-    assert expected_wait_s(seen, "bulk") == pytest.approx((10 * 100 + 50) / 200)
-    assert expected_wait_s(seen, "interactive") == pytest.approx((4 * 100 + 50) / 200)  # it overtakes bulk
-    assert expected_wait_s(seen, "bulk", added=10) == pytest.approx((20 * 100 + 50) / 200)
+    assert seen.expected_wait_s("bulk") == pytest.approx((10 * 100 + 50) / 200)
+    assert seen.expected_wait_s("interactive") == pytest.approx((4 * 100 + 50) / 200)  # it overtakes bulk
+    assert seen.expected_wait_s("bulk", added=10) == pytest.approx((20 * 100 + 50) / 200)
 
 
 def test_workers_that_were_never_busy_count_as_the_others_and_those_that_leave_not_at_all() -> None:
-    fresh = WorkerPace("starting")
+    fresh = WorkerStatus(state="starting")
     assert load(0, 0, BUSY, fresh).rows_per_s == 200.0
     assert load(0, 0, BUSY, replace(BUSY, state="draining")).rows_per_s == 100.0
     assert load(0, 0, fresh).rows_per_s is None
-    assert expected_wait_s(load(0, 5, fresh), "bulk") is None
-    assert expected_wait_s(load(0, 0, fresh), "bulk") == 0
+    assert load(0, 5, fresh).expected_wait_s("bulk") is None
+    assert load(0, 0, fresh).expected_wait_s("bulk") == 0
 
 
-@given(loads(), st.sampled_from(LANES), st.integers(0, 1000))
+@given(states(), st.sampled_from(LANES), st.integers(0, 1000))
 def test_more_work_never_shortens_the_wait_and_more_workers_never_lengthen_it(
-    seen: Load, lane: Lane, more: int
+    seen: QueueState, lane: Lane, more: int
 ) -> None:
-    wait_s = expected_wait_s(seen, lane)
-    longer_s = expected_wait_s(seen, lane, more)
+    wait_s = seen.expected_wait_s(lane)
+    longer_s = seen.expected_wait_s(lane, more)
     if wait_s is not None and longer_s is not None:
         assert 0 <= wait_s <= longer_s
     pace = seen.rows_per_s
     if pace is not None and wait_s is not None:
-        twin = replace(seen, workers=[*seen.workers, WorkerPace("running", pace)])
-        shorter_s = expected_wait_s(twin, lane)
+        twin = replace(seen, workers=[*(seen.workers or ()), WorkerStatus(capacity_rows_per_s=pace)])
+        shorter_s = twin.expected_wait_s(lane)
         assert shorter_s is not None
         assert shorter_s <= wait_s * (1 + 1e-9)
 
 
-@given(loads(), st.sampled_from(LANES), limits, st.floats(0, 1e5), st.integers(0, 1000))
+@given(states(), st.sampled_from(LANES), limits, st.floats(0, 1e5), st.integers(0, 1000))
 def test_it_is_full_for_a_reason_that_holds_and_that_says_the_way_out(
-    seen: Load, lane: Lane, bounds: Limits, unserved_s: float, added: int
+    seen: QueueState, lane: Lane, bounds: Limits, unserved_s: float, added: int
 ) -> None:
     found = judge(seen, lane, bounds, unserved_s, added)
     memory = seen.memory
@@ -102,11 +104,9 @@ def test_it_is_full_for_a_reason_that_holds_and_that_says_the_way_out(
         "memory": memory is not None
         and memory.max_bytes > 0
         and memory.used_bytes >= bounds.memory_share * memory.max_bytes,
-        "length": seen.length[lane] + added >= bounds.max_queued,
-        "no_workers": not seen.workers
-        and sum(seen.queued.values()) > 0
-        and unserved_s >= bounds.worker_grace_s,
-        "wait": (expected_wait_s(seen, lane, added) or 0) > bounds.wait_s(lane),
+        "length": seen.length(lane) + added >= bounds.max_queued,
+        "no_workers": not seen.workers and seen.waiting > 0 and unserved_s >= bounds.worker_grace_s,
+        "wait": (seen.expected_wait_s(lane, added) or 0) > bounds.wait_s(lane),
     }
     assert (found.reason is None) == (not any(full.values()))
     if found.reason is not None:
@@ -119,7 +119,7 @@ def test_it_is_full_for_a_reason_that_holds_and_that_says_the_way_out(
 
 @pytest.mark.parametrize("lane", LANES)
 def test_an_empty_or_unmeasured_queue_is_never_full(lane: Lane) -> None:
-    nobody, fresh = load(), load(0, 50_000, WorkerPace("starting"))
+    nobody, fresh = load(), load(0, 50_000, WorkerStatus(state="starting"))
     assert judge(nobody, lane, Limits(), unserved_s=1e6).reason is None  # nothing waits: scaled to none
     assert judge(fresh, lane, Limits(), unserved_s=0).reason is None
     assert judge(load(1, 1), lane, Limits(), unserved_s=59).reason is None  # a restart of the workers
@@ -128,16 +128,16 @@ def test_an_empty_or_unmeasured_queue_is_never_full(lane: Lane) -> None:
     assert "no worker has been alive for 61 s" in told.message
 
 
-@given(loads(), st.sampled_from(LANES), limits, st.integers(1, 262_144))
+@given(states(), st.sampled_from(LANES), limits, st.integers(1, 262_144))
 def test_the_bound_for_the_server_keeps_to_the_limits(
-    seen: Load, lane: Lane, bounds: Limits, size: int
+    seen: QueueState, lane: Lane, bounds: Limits, size: int
 ) -> None:
     bound = longest(seen, lane, bounds, size)
     assert 1 <= bound <= bounds.max_queued
     assert longest(None, lane, bounds, size) == bounds.max_queued
     memory = seen.memory
-    if memory is not None and memory.max_bytes and bound > max(1, seen.length[lane]):
-        taken_bytes = memory.used_bytes + len(LANES) * (bound - seen.length[lane]) * 2 * size
+    if memory is not None and memory.max_bytes and bound > max(1, seen.length(lane)):
+        taken_bytes = memory.used_bytes + len(LANES) * (bound - seen.length(lane)) * 2 * size
         assert taken_bytes <= bounds.memory_share * memory.max_bytes
 
 
@@ -165,20 +165,6 @@ def test_a_server_that_evicts_is_known(policy: str) -> None:
     assert not Memory(1, GIB, "noeviction").evicts
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(["state", "capacity_rows_per_s", "waiting_rows", "rows_done", "requests_done"]),
-        st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.lists(st.integers()),
-    )
-    | st.lists(st.integers())
-)
-def test_any_heartbeat_is_read(content: object) -> None:
-    for text in (json.dumps(content).encode(), b"\xff{", b""):
-        pace = WorkerPace.from_json(text)
-        numbers = (pace.capacity_rows_per_s, pace.waiting_rows, pace.requests_done, pace.rows_done)
-        assert all(number >= 0 and math.isfinite(number) for number in numbers)
-
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -193,21 +179,3 @@ def test_any_heartbeat_is_read(content: object) -> None:
 def test_limits_out_of_range_are_refused_by_name(option: str, value: float) -> None:
     with pytest.raises(InputError, match=option):
         Limits(**{option: value})  # pyright: ignore[reportArgumentType]
-
-
-def test_a_workers_capacity_is_its_speed_while_rows_waited() -> None:
-    speed = Speed(0.0)
-    speed.look(1.0, 5, 0)  # idle but for a moment: says nothing of what it can do
-    assert (speed.capacity_rows_per_s, round(speed.rows_per_s, 6)) == (0, 0.5)
-    speed.look(2.0, 50, 40)  # rows wait now, not before
-    assert speed.capacity_rows_per_s == 0
-    speed.look(3.0, 150, 40)
-    assert speed.capacity_rows_per_s == 100
-    speed.look(3.1, 150, 0)  # too soon to say
-    for second in range(4, 60):
-        speed.look(float(second), 150, 0)
-    assert speed.capacity_rows_per_s == 100  # idle, not slow
-    assert speed.rows_per_s < 1
-    for second in range(60, 120):
-        speed.look(float(second), 150 + 20 * (second - 59), 40)
-    assert speed.capacity_rows_per_s == pytest.approx(20, rel=0.05)  # slower now

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from xuankan.client.limits import Memory
+from xuankan.protocol.heartbeat import GpuLoad, WorkerStatus
 from xuankan.protocol.keys import Lane
+from xuankan.protocol.queue_state import LaneState, Memory, QueueState
 from xuankan_worker.operations.top.history import History, Sample, attention
 from xuankan_worker.operations.top.view import Frame, draw, spark
-from xuankan_worker.status import GpuLoad, LaneStatus, ShardStatus, WorkerStatus
 
 GPU = GpuLoad(0, "NVIDIA H200", 0.97, 12 * 2**30, 140 * 2**30, 688.0, 61.0, 1.5e9)
 
@@ -20,22 +19,14 @@ GPU = GpuLoad(0, "NVIDIA H200", 0.97, 12 * 2**30, 140 * 2**30, 688.0, 61.0, 1.5e
 def worker(name: str = "worker-1", **changes: Any) -> WorkerStatus:
     values: dict[str, Any] = {
         "name": name,
-        "state": "running",
-        "host": "host",
-        "pid": 1,
-        "version": "0.1.0",
         "release": "6cd3081dea140bd3",
         "template": "t",
         "catalogue": "c",
         "engine": "onnx",
-        "device": "a processor",
         "contexts": 2,
-        "max_batch": 16,
         "started_ms": 1_000_000.0,
         "in_flight": 3,
         "waiting_rows": 120,
-        "requests_done": 0,
-        "rows_done": 0,
         "rows_per_s": 110.0,
     }
     return WorkerStatus(**(values | changes))
@@ -44,8 +35,12 @@ def worker(name: str = "worker-1", **changes: Any) -> WorkerStatus:
 def look(
     at_s: float, *workers: WorkerStatus, queued: int = 0, running: int = 0, dead: int = 0, **changes: Any
 ) -> Sample:
-    lanes = (LaneStatus("interactive", 0, 0), LaneStatus("bulk", queued, running))
-    return Sample(at_s, 1_000_000 + at_s * 1000, ShardStatus(workers, lanes, dead), **changes)
+    lanes: dict[Lane, LaneState] = {
+        "interactive": LaneState(),
+        "bulk": LaneState(queued + running, running),
+    }
+    values: dict[str, Any] = {"workers": workers, "dead": dead, "now_ms": 1_000_000 + at_s * 1000}
+    return Sample(at_s, QueueState(lanes, **(values | changes)))
 
 
 def history(*looks: Sample) -> History:
@@ -71,7 +66,9 @@ def test_pace_is_of_the_last_ten_seconds() -> None:
         )
         for at_s, (n, rows, b, real, pad) in zip((0.0, 10.0, 20.0), totals, strict=True)
     ]
-    pace = history(*looks).pace(looks[-1].shard.workers[0])
+    workers = looks[-1].state.workers
+    assert workers is not None
+    pace = history(*looks).pace(workers[0])
     assert (pace.requests_per_s, pace.batch_rows, pace.padding) == (2.0, 16.0, 0.0)
 
 
@@ -190,17 +187,3 @@ def test_sparks_show_the_latest_against_the_highest() -> None:
     assert spark([9, 1, 4, 8], 3) == "▁▄█"
     assert spark([1, 10_000], 5) == "▁█"
     assert spark([], 5) == ""
-
-
-def test_a_sign_of_life_is_read_by_older_and_newer_versions() -> None:
-    one = worker(gpu=GPU, batches_done=7)
-    assert WorkerStatus.from_json(one.to_json().encode()) == one
-    newer = json.loads(one.to_json())
-    newer |= {"mood": "good", "gpu": newer["gpu"] | {"fans": 8}}
-    assert WorkerStatus.from_json(json.dumps(newer).encode()) == one
-    older = {name: value for name, value in newer.items() if name not in ("gpu", "batches_done")}
-    found = WorkerStatus.from_json(json.dumps(older).encode())
-    assert found is not None
-    assert (found.gpu, found.batches_done) == (None, 0)
-    for damaged in (b"", b"[]", b"{}", b'{"gpu": 1}', json.dumps(newer | {"gpu": {"index": 0}}).encode()):
-        assert WorkerStatus.from_json(damaged) is None

@@ -16,7 +16,9 @@ from redis import exceptions
 
 from xuankan.errors import DeviceLost
 from xuankan.logs import fields
+from xuankan.protocol.heartbeat import WorkerStatus
 from xuankan.protocol.keys import LANES
+from xuankan.transport.server import end_tasks
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.consumer.cancellations import Cancellations
 from xuankan_worker.consumer.heartbeat import Heartbeat
@@ -25,11 +27,11 @@ from xuankan_worker.consumer.recovery import Recovery
 from xuankan_worker.dispatch.dispatcher import Dispatcher
 from xuankan_worker.engines.base import Copies
 from xuankan_worker.execution.served_model import ServedModel
-from xuankan_worker.queue.connection import Server
+from xuankan_worker.queue.connection import QueueConnection
 from xuankan_worker.queue.streams import Streams
-from xuankan_worker.status import Speed, WorkerStatus
 from xuankan_worker.telemetry.endpoint import HttpEndpoint
 from xuankan_worker.telemetry.metrics import WorkerMetrics
+from xuankan_worker.telemetry.throughput import Throughput
 
 _log = logging.getLogger(__name__)
 _LOST_WAIT_S = 1.0
@@ -48,18 +50,18 @@ class Worker:
         self._served = served
         self._stopping = asyncio.Event()
         self._metrics = metrics = WorkerMetrics()
-        self._server = Server(config.url, config.keys, self._on_server_change)
+        self._server = QueueConnection(config.url, config.keys, self._on_server_change)
         self._dispatcher = Dispatcher(config, served, self._server, metrics)
-        streams = Streams(self._server, config.keys, config.name)
-        self._recovery = Recovery(config, self._server, streams, self._dispatcher, metrics)
-        self._intake = Intake(config, self._server, streams, self._dispatcher, self._recovery, metrics)
+        streams = Streams(self._server, config.keys, config.name, self._stopping)
+        self._recovery = Recovery(config, streams, self._dispatcher, metrics)
+        self._intake = Intake(config, streams, self._dispatcher, self._recovery, metrics)
         self._heartbeat = Heartbeat(
             config, self._server, streams, self._dispatcher, self._recovery, self.status
         )
         self._cancellations = Cancellations(config, self._server, self._dispatcher)
         self._http = HttpEndpoint(metrics.registry, self.not_ready)
         self._started_s = time.monotonic()
-        self._speed = Speed(self._started_s)
+        self._throughput = Throughput(self._started_s)
         self._state = "starting"
         self._main: asyncio.Task[None] | None = None
         metrics.contexts.set(served.engine.info.contexts)
@@ -149,7 +151,7 @@ class Worker:
     def status(self) -> WorkerStatus:
         """What this worker says of itself."""
         now_s = time.monotonic()
-        self._speed.look(now_s, self._dispatcher.rows_done, self._dispatcher.waiting_rows)
+        self._throughput.look(now_s, self._dispatcher.rows_done, self._dispatcher.waiting_rows)
         info, counted = self._served.engine.info, self._metrics.batches
         return WorkerStatus(
             name=self._config.name,
@@ -169,8 +171,8 @@ class Worker:
             waiting_rows=self._dispatcher.waiting_rows,
             requests_done=self._dispatcher.requests_done,
             rows_done=self._dispatcher.rows_done,
-            rows_per_s=round(self._speed.rows_per_s, 2),
-            capacity_rows_per_s=round(self._speed.capacity_rows_per_s, 2),
+            rows_per_s=round(self._throughput.rows_per_s, 2),
+            capacity_rows_per_s=round(self._throughput.capacity_rows_per_s, 2),
             batches_done=counted.batches,
             tokens_done=counted.real_tokens,
             padding_tokens=counted.run_tokens - counted.real_tokens,
@@ -210,7 +212,9 @@ class Worker:
         finally:
             self._state = "stopped"
             self._stopping.set()
-            await _end({*everything, *readers})
+            await end_tasks(*everything, *readers)
+            # What they raised is known or of no interest now.
+            await asyncio.gather(*everything, *readers, return_exceptions=True)
             await self._dispatcher.pool.stop(wait_s)
             self._metrics.gpu.stop()
             await self._http.stop()
@@ -219,20 +223,6 @@ class Worker:
     async def _work(self, readers: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.gather(*readers)
         await self._dispatcher.empty.wait()
-
-
-async def _end(tasks: set[asyncio.Future[None]]) -> None:
-    """Cancel tasks until they have ended.
-
-    Once is not enough: `asyncio.wait_for` of Python 3.11, through which redis-py sends commands, loses a
-    cancellation that comes in the same turn of the loop as its result.
-    """
-    pending = tasks
-    while pending := {task for task in pending if not task.done()}:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=0.1)
-    await asyncio.gather(*tasks, return_exceptions=True)  # what they raised is known or of no interest now
 
 
 def _version() -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from redis.asyncio import Redis
-
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.keys import Keys
-from xuankan.protocol.scripts import Script
+from xuankan.protocol.lua import KeyList, script
 from xuankan.transport.server import Server
 
+
 # One call for all: a command for each would cost the producer as much as reading its row.
-_SHORTEN: Final = Script("for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[1]) end")
+@script("for _, result in ipairs(results) do redis.call('PEXPIRE', result, left_ms) end")
+def _shorten(*, results: KeyList, left_ms: int) -> None: ...
+
+
 _LEFT_MS: Final = 60_000
 _PATIENCE_S: Final = 2.0
 
@@ -36,13 +38,10 @@ class Results:
 
     async def let_go(self, request_ids: Sequence[str]) -> None:
         """Let results go after a minute, if the server is there; else they go when their hour is over."""
-
-        async def send(redis: Redis) -> None:
-            await _SHORTEN(redis, [self._keys.result(request_id) for request_id in request_ids], [_LEFT_MS])
-
         if not request_ids:
             return
+        call = _shorten(results=[self._keys.result(one) for one in request_ids], left_ms=_LEFT_MS)
         try:
-            await self._server.call("take lifetimes", send)
+            await self._server.call("take lifetimes", call.send)
         except ServerUnavailable:
             return

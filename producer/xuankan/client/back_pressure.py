@@ -9,19 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
-from typing import Any, Final, cast
-
-from redis import exceptions as faults
-from redis.asyncio import Redis
+from typing import Final
 
 from xuankan.client.limits import (
     Limits,
-    Load,
-    Memory,
     OnFull,
     Pressure,
-    WorkerPace,
     decide,
     judge,
     length_full,
@@ -29,8 +22,8 @@ from xuankan.client.limits import (
     memory_full,
 )
 from xuankan.errors import QueueFull
-from xuankan.protocol.keys import GROUP, LANES, Keys, Lane
-from xuankan.transport.client import is_passing
+from xuankan.protocol.keys import LANES, Keys, Lane
+from xuankan.protocol.queue_state import QueueReader, QueueState
 from xuankan.transport.server import Server
 
 _log = logging.getLogger(__name__)
@@ -43,14 +36,13 @@ class BackPressure:
 
     def __init__(self, server: Server, keys: Keys, limits: Limits) -> None:
         self._server = server
-        self._keys = keys
+        self._reader = QueueReader(keys)
         self._limits = limits
-        self._load: Load | None = None
+        self._state: QueueState | None = None
         self._seen_s = 0.0
         self._unserved_since_s: float | None = None
         self._added: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._refused: dict[Lane, Pressure] = {}
-        self._names: tuple[str, ...] = ()
         self._sampling: asyncio.Task[None] | None = None
         self._warned: set[str] = set()
 
@@ -75,7 +67,7 @@ class BackPressure:
                 raise pressure.refusal()
             if decision == "ok":
                 self._look_beside()
-                return longest(self._load, lane, self._limits, request_bytes)
+                return longest(self._state, lane, self._limits, request_bytes)
             self._warn_once(lane, "waiting: %s", pressure.refusal())
             pause_s = _PERIOD_S * (0.5 + random.random())  # noqa: S311
             await asyncio.sleep(pause_s if left_s is None else min(pause_s, left_s))
@@ -84,12 +76,12 @@ class BackPressure:
         """By the last look."""
         if (refused := self._refused.get(lane)) is not None:
             return refused
-        if self._load is None:
+        if self._state is None:
             return Pressure(lane, None)
         unserved_s = 0.0
         if self._unserved_since_s is not None:
             unserved_s = asyncio.get_running_loop().time() - self._unserved_since_s
-        return judge(self._load, lane, self._limits, unserved_s, self._added[lane])
+        return judge(self._state, lane, self._limits, unserved_s, self._added[lane])
 
     def refusal(self, lane: Lane) -> QueueFull | None:
         """Why requests of a lane are held back, if they are."""
@@ -128,7 +120,7 @@ class BackPressure:
         Raises:
             ServerUnavailable: the server was away for too long.
         """
-        if self._load is None or self._is_old():
+        if self._state is None or self._is_old():
             await self.look()
 
     async def close(self) -> None:
@@ -141,7 +133,7 @@ class BackPressure:
         return asyncio.get_running_loop().time() - self._seen_s >= _PERIOD_S / 2 or bool(self._refused)
 
     def _look_beside(self) -> None:
-        if self._load is None or asyncio.get_running_loop().time() - self._seen_s >= _PERIOD_S:
+        if self._state is None or asyncio.get_running_loop().time() - self._seen_s >= _PERIOD_S:
             self._begin()
 
     def _begin(self) -> asyncio.Task[None]:
@@ -157,70 +149,30 @@ class BackPressure:
 
     async def _sample(self) -> None:
         added = dict(self._added)
-        load = await self._server.call("tell how full the queue is", self._ask)
+        state = await self._server.call("tell how full the queue is", self._reader.read)
         now_s = asyncio.get_running_loop().time()
-        if load.workers or not sum(load.queued.values()):
+        if state.workers or state.workers is None or not state.waiting:
             self._unserved_since_s = None
         elif self._unserved_since_s is None or now_s - self._seen_s > self._limits.worker_grace_s:
             self._unserved_since_s = now_s  # workers may have come and gone while we did not look
-        self._load, self._seen_s = load, now_s
+        self._state, self._seen_s = state, now_s
         self._refused.clear()
         self._warned -= {lane for lane in LANES if self.pressure(lane).reason is None}
         for lane, count in added.items():
             self._added[lane] -= count  # what came while we asked may be in the answer or not: counted
-        if load.memory is not None and load.memory.evicts:
+        for command in state.forbidden:
+            refused = "%s does not allow this user %s, so that limit is not checked"
+            self._warn_once(command, refused, self._server.where, command)
+        if state.memory is not None and state.memory.evicts:
             self._warn_once(
                 "evicts",
                 "%s deletes keys when its memory is full (maxmemory-policy %s), so accepted requests and "
                 "rankings can be lost: set it to noeviction",
                 self._server.where,
-                load.memory.policy,
+                state.memory.policy,
             )
-
-    async def _ask(self, redis: Redis) -> Load:
-        keys, names = self._keys, self._names
-        commands: list[Sequence[str]] = [("SMEMBERS", keys.workers), ("INFO", "memory")]
-        for lane in LANES:
-            commands += [("XLEN", keys.stream(lane)), ("XPENDING", keys.stream(lane), GROUP)]
-        if names:
-            commands.append(("MGET", *map(keys.worker, names)))
-        known, info, *answers = await self._answers(redis, commands)
-        now = tuple(sorted(name.decode() for name in cast(set[bytes], known or ())))
-        beats: Sequence[bytes | None] = answers.pop() if names else ()
-        if now != names:
-            beats = (await self._answers(redis, [("MGET", *map(keys.worker, now))]))[0] if now else ()
-        self._names = now
-        length: dict[Lane, int] = {lane: int(answers[2 * place] or 0) for place, lane in enumerate(LANES)}
-        pending = {lane: _pending(answers[2 * place + 1]) for place, lane in enumerate(LANES)}
-        return Load(
-            length=length,
-            queued={lane: max(0, length[lane] - pending[lane]) for lane in LANES},
-            workers=tuple(WorkerPace.from_json(beat) for beat in beats or () if beat is not None),
-            memory=None if info is None else Memory.from_info(cast(dict[str, Any], info)),
-        )
-
-    async def _answers(self, redis: Redis, commands: Sequence[Sequence[str]]) -> list[Any]:
-        """The answers, None for what this user may not ask and for a group that no worker has made yet."""
-        pipeline = cast(Any, redis.pipeline(transaction=False))
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers = cast(list[Any], await pipeline.execute(raise_on_error=False))
-        for place, (command, answer) in enumerate(zip(commands, answers, strict=True)):
-            if not isinstance(answer, Exception):
-                continue
-            if isinstance(answer, faults.NoPermissionError):
-                what = f"{self._server.where} does not allow this user %s, so that limit is not checked"
-                self._warn_once(command[0], what, command[0])
-            elif is_passing(answer) or not str(answer).startswith("NOGROUP"):
-                raise answer
-            answers[place] = None
-        return answers
 
     def _warn_once(self, topic: str, message: str, *args: object) -> None:
         if topic not in self._warned:
             self._warned.add(topic)
             _log.warning(message, *args)
-
-
-def _pending(summary: Any) -> int:
-    return 0 if summary is None else int(summary["pending"])

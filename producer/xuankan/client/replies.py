@@ -7,7 +7,6 @@ a result, because everyone who waits also looks at the server every few seconds 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -17,7 +16,7 @@ from redis.exceptions import RedisError
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.scripts import Kept, look_all
 from xuankan.transport.client import backoff_s, open_client
-from xuankan.transport.server import Server, end_task
+from xuankan.transport.server import Server, end_tasks
 
 _BLOCK_S: Final = 2.0
 _AT_ONCE: Final = 64
@@ -61,7 +60,7 @@ class Replies:
     async def close(self) -> None:
         """Stop reading. Whoever still waits goes on looking."""
         if self._task is not None:
-            await end_task(self._task)
+            await end_tasks(self._task)
         await self._redis.aclose()
 
     async def _read(self) -> None:
@@ -76,7 +75,7 @@ class Replies:
                 # Errors that stay reach the caller through its own looking, with a full message.
                 failures += 1
                 self._server.failed(self, failures, error)
-                await asyncio.sleep(backoff_s(failures, random.random()))  # noqa: S311
+                await asyncio.sleep(backoff_s(failures))
 
     async def _pop(self) -> Sequence[str]:
         command = cast(Any, self._redis).execute_command

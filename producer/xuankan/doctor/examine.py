@@ -15,6 +15,7 @@ from xuankan.catalogue import Catalogue
 from xuankan.doctor import package, queue, server
 from xuankan.doctor.findings import Finding, Role
 from xuankan.protocol.keys import Keys
+from xuankan.protocol.queue_state import QueueReader
 from xuankan.transport.client import is_refusal, open_client
 from xuankan.transport.url import Address
 
@@ -56,7 +57,7 @@ async def _remote(
     try:
         async with asyncio.timeout(_PATIENCE_S):
             facts = await server.ask(redis, address, keys, sealed=ours.sealed)
-            queued = await queue.ask(redis, keys)
+            queued = await QueueReader(keys, for_operators=True).read(redis)
     except (faults.RedisError, OSError) as error:
         return [_unreachable(address, error)]
     finally:

@@ -83,10 +83,9 @@ def _operator(keys: Keys) -> tuple[Need, ...]:
     ticket, result, queue, dead = keys.ticket("x"), keys.result("x"), keys.stream("bulk"), keys.dead
     retrying = "`xuankan dead retry` does not work"
     return (
-        *_all("TIME", f"SMEMBERS {keys.workers}", f"GET {keys.worker('x')}"),
+        *_all("TIME", f"SMEMBERS {keys.workers}", f"MGET {keys.worker('x')}"),
         *_all(f"XLEN {queue}", f"XPENDING {queue} {GROUP}", f"XLEN {dead}"),
         *_lacking("`top` and `exporter` show no memory", "INFO memory"),
-        *_lacking("`exporter` does not work", "PING"),
         *_lacking("`exporter` does not tell how old requests are", f"XINFO GROUPS {queue}"),
         *_lacking("`xuankan dead` does not work", f"XRANGE {dead} - +", f"XREVRANGE {dead} + -"),
         *_lacking("`xuankan dead purge` and `retry` do not work", f"XDEL {dead} 0-1"),

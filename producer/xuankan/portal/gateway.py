@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import random
 import uuid
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -189,7 +188,7 @@ class Gateway:
             else:
                 _log.info("ready: %d journals, catalogue %s", len(self.catalogue), self.catalogue.version)
                 return
-            await asyncio.sleep(backoff_s(failures, random.random()))  # noqa: S311
+            await asyncio.sleep(backoff_s(failures))
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

@@ -7,34 +7,33 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, Literal
 
-from redis.asyncio import Redis
-
 from xuankan.portal.api_keys import Caller
 from xuankan.protocol.keys import Keys
-from xuankan.protocol.scripts import Script
+from xuankan.protocol.lua import Key, script
 from xuankan.transport.server import Server
 
 Counted = Literal["ranking", "look"]
 LOOKS_PER_RANKING: Final = 10
 """Looks at rankings that are allowed for each ranking that is."""
 
+
 # The generic cell rate algorithm (ITU-T I.371, the leaky bucket as a meter) keeps one number for each key:
 # when its bucket will be empty again.
-_TAKE: Final = Script("""
--- KEYS: when the bucket will be empty again, in ms. ARGV: ms for one call, calls at once, cost in calls
+@script("""
 -- Answers whether it is allowed, calls that are left, ms until it would be allowed, ms until all is free.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + now[2] / 1000
-local each, size, cost = tonumber(ARGV[1]), ARGV[1] * ARGV[2], ARGV[1] * ARGV[3]
-local empty = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now_ms)
-local after = empty + cost
-local over = after - now_ms - size
+local each, room, added = tonumber(each_ms), each_ms * size, each_ms * cost
+local empty = math.max(tonumber(redis.call('GET', empty_at) or 0), now_ms)
+local after = empty + added
+local over = after - now_ms - room
 if over > 0 then
-  return {0, math.floor((size - empty + now_ms) / each), math.ceil(over), math.ceil(empty - now_ms)}
+  return {0, math.floor((room - empty + now_ms) / each), math.ceil(over), math.ceil(empty - now_ms)}
 end
-redis.call('SET', KEYS[1], string.format('%.3f', after), 'PX', math.ceil(after - now_ms))
-return {1, math.floor((size - after + now_ms) / each), 0, math.ceil(after - now_ms)}
+redis.call('SET', empty_at, string.format('%.3f', after), 'PX', math.ceil(after - now_ms))
+return {1, math.floor((room - after + now_ms) / each), 0, math.ceil(after - now_ms)}
 """)
+def _take(*, empty_at: Key, each_ms: float, size: int, cost: float) -> list[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +89,8 @@ class Limiter:
         size = allowance.burst * more
         count = min(count, size)  # else it would never be allowed
         whose = caller.name + (f":{_hidden(address)}" if caller.anonymous else "")
-        key = self._keys.rate(what, whose)
-
-        async def ask(redis: Redis) -> list[int]:
-            return await _TAKE(redis, [key], [repr(each_ms), size, repr(count)])
-
-        allowed, left, retry_ms, reset_ms = await self._server.call("count the call", ask)
+        call = _take(empty_at=self._keys.rate(what, whose), each_ms=each_ms, size=size, cost=count)
+        allowed, left, retry_ms, reset_ms = await self._server.call("count the call", call.send)
         window_s = max(1, round(size * each_ms / 1000))
         return Verdict(what, bool(allowed), left, retry_ms / 1000, reset_ms / 1000, size, window_s)
 

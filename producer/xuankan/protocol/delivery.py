@@ -12,11 +12,12 @@ same step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from xuankan.protocol.keys import GROUP, Keys, Lane
-from xuankan.protocol.scripts import MAX_REPLIES, REPLY_TTL_MS, RESULT_TTL_MS, Script
+from xuankan.protocol.lua import Call, Key, script
+from xuankan.protocol.scripts import ALLOW_OOM, MAX_REPLIES, REPLY_TTL_MS, RESULT_TTL_MS
 
 MAX_DEAD: Final = 10_000
 """Entries that the dead stream keeps, about; the oldest go first."""
@@ -29,23 +30,6 @@ HISTORY_TTL_MS: Final = 7 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A script with its keys and arguments, ready to send."""
-
-    script: Script
-    keys: tuple[str, ...]
-    args: tuple[str | bytes | int, ...]
-
-    def by_hash(self) -> tuple[str | bytes | int, ...]:
-        """The EVALSHA command."""
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
-
-    def by_text(self) -> tuple[str | bytes | int, ...]:
-        """The EVAL command, which also teaches the server the script."""
-        return ("EVAL", self.script.text, len(self.keys), *self.keys, *self.args)
-
-
-@dataclass(frozen=True, slots=True)
 class Burial:
     """Why an entry goes to the dead stream: a stable `code`, a sentence, who gave up after how many."""
 
@@ -55,14 +39,9 @@ class Burial:
     lane: Lane
     deliveries: int
 
-    def args(self) -> tuple[str | int, ...]:
-        """As the scripts take them."""
-        return (self.code, self.message, self.worker, self.lane, self.deliveries)
 
-
-# allow-oom: what ends a request frees more than it takes, and a full server must be able to drain.
 _END: Final = (
-    """#!lua flags=allow-oom
+    """
 local function held(stream, group, entry)
   -- An error: there is no such group, because the server lost its data.
   local pending = redis.pcall('XPENDING', stream, group, entry, entry, 1)
@@ -89,46 +68,67 @@ end
     .replace("DEAD_TTL_MS", str(DEAD_TTL_MS))
 )
 
-_COMMIT: Final = Script(
-    _END
-    + """
--- KEYS: stream, result, ticket, dead stream, history, [reply list]
--- ARGV: group, consumer, entry id, request id, result, result lifetime in ms, replies kept,
---       replies' lifetime in ms, server time at which the consumer held it for sure,
---       [code, message, worker, lane, deliveries]
-local owner, now_ms = held(KEYS[1], ARGV[1], ARGV[3]), server_ms()
-if owner and owner ~= ARGV[2] then return -1 end
-if not owner and now_ms - ARGV[9] > tonumber(ARGV[6]) then
+
+@script(
+    """
+local owner, now_ms = held(stream, group, entry), server_ms()
+if owner and owner ~= consumer then return -1 end
+if not owner and now_ms - held_ms > tonumber(lifetime_ms) then
   -- Nobody holds it. Either the server lost it, and our result is the only one; or it was ended. Its result
   -- tells us that below, but we were away for so long that the result may have come and gone.
-  if #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) == 0 then return -1 end
+  if #redis.call('XRANGE', stream, entry, entry) == 0 then return -1 end
 end
-local ticket = redis.call('GET', KEYS[3])
+local known = redis.call('GET', ticket)
 -- A ticket for another entry: this one's request ended long ago, and its id was submitted again since.
-local ours = not ticket or string.match(ticket, '^%S+ (%S+)') == ARGV[3]
+local ours = not known or string.match(known, '^%S+ (%S+)') == entry
 local written = 0
-if ours and redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('HSET', KEYS[2], 'body', ARGV[5], 'committed_ms', now_ms,
-    'digest', ticket and string.match(ticket, '^%S+ %S+ %S* (%S+)$') or '')
-  redis.call('PEXPIRE', KEYS[2], ARGV[6])
-  if KEYS[6] then
-    redis.call('RPUSH', KEYS[6], ARGV[4])
-    redis.call('LTRIM', KEYS[6], -tonumber(ARGV[7]), -1)
-    redis.call('PEXPIRE', KEYS[6], ARGV[8])
+if ours and redis.call('EXISTS', result) == 0 then
+  redis.call('HSET', result, 'body', body, 'committed_ms', now_ms,
+    'digest', known and string.match(known, '^%S+ %S+ %S* (%S+)$') or '')
+  redis.call('PEXPIRE', result, lifetime_ms)
+  if replies then
+    redis.call('RPUSH', replies, request_id)
+    redis.call('LTRIM', replies, -tonumber(max_replies), -1)
+    redis.call('PEXPIRE', replies, replies_lifetime_ms)
   end
-  if ARGV[10] then
+  if code then
     -- At the time of the result, so that a retry can tell that this is the result to take back.
-    bury(KEYS[1], KEYS[4], KEYS[5], ARGV[3], now_ms, ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14])
+    bury(stream, dead, history, entry, now_ms, code, message, worker, lane, deliveries)
   end
   written = 1
 end
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
-redis.call('XDEL', KEYS[1], ARGV[3])
-redis.call('DEL', KEYS[5])
-if ours then redis.call('DEL', KEYS[3]) end
+redis.call('XACK', stream, group, entry)
+redis.call('XDEL', stream, entry)
+redis.call('DEL', history)
+if ours then redis.call('DEL', ticket) end
 return written
-"""
+""",
+    library=_END,
+    flags=ALLOW_OOM,
 )
+def _commit(
+    *,
+    stream: Key,
+    result: Key,
+    ticket: Key,
+    dead: Key,
+    history: Key,
+    replies: Key | None,
+    group: str,
+    consumer: str,
+    entry: str,
+    request_id: str,
+    body: bytes,
+    lifetime_ms: int,
+    max_replies: int,
+    replies_lifetime_ms: int,
+    held_ms: float,
+    code: str | None = None,
+    message: str | None = None,
+    worker: str | None = None,
+    lane: str | None = None,
+    deliveries: int | None = None,
+) -> int: ...
 
 
 def commit(
@@ -142,7 +142,7 @@ def commit(
     held_ms: float,
     reply: str | None = None,
     burial: Burial | None = None,
-) -> Call:
+) -> Call[int]:
     """Make a result visible if the request has none, and acknowledge and delete its entry in any case.
 
     Nothing at all happens if another consumer holds the entry.
@@ -160,153 +160,151 @@ def commit(
 
     The call returns 1 if it wrote the result, 0 if there was one, -1 if the entry is not ours to end.
     """
-    names = [
-        *(keys.stream(lane), keys.result(request_id), keys.ticket(request_id)),
-        *(keys.dead, keys.history(lane, entry)),
-    ]
-    if reply is not None:
-        names.append(keys.reply(reply))
-    lifetimes = (RESULT_TTL_MS, MAX_REPLIES, REPLY_TTL_MS, f"{held_ms:.3f}")
-    args = (GROUP, consumer, entry, request_id, body, *lifetimes)
-    return Call(_COMMIT, tuple(names), (*args, *(() if burial is None else burial.args())))
+    return _commit(
+        stream=keys.stream(lane),
+        result=keys.result(request_id),
+        ticket=keys.ticket(request_id),
+        dead=keys.dead,
+        history=keys.history(lane, entry),
+        replies=None if reply is None else keys.reply(reply),
+        group=GROUP,
+        consumer=consumer,
+        entry=entry,
+        request_id=request_id,
+        body=body,
+        lifetime_ms=RESULT_TTL_MS,
+        max_replies=MAX_REPLIES,
+        replies_lifetime_ms=REPLY_TTL_MS,
+        held_ms=held_ms,
+        **({} if burial is None else asdict(burial)),
+    )
 
 
-_DISCARD: Final = Script(
-    _END
-    + """
--- KEYS: stream, dead stream, history
--- ARGV: group, consumer, entry id, code, message, worker, lane, deliveries
-local owner = held(KEYS[1], ARGV[1], ARGV[3])
-if owner and owner ~= ARGV[2] then return -1 end
+@script(
+    """
+local owner = held(stream, group, entry)
+if owner and owner ~= consumer then return -1 end
 if owner then
-  bury(KEYS[1], KEYS[2], KEYS[3], ARGV[3], server_ms(), ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8])
+  bury(stream, dead, history, entry, server_ms(), code, message, worker, lane, deliveries)
 end
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
-redis.call('XDEL', KEYS[1], ARGV[3])
-redis.call('DEL', KEYS[3])
+redis.call('XACK', stream, group, entry)
+redis.call('XDEL', stream, entry)
+redis.call('DEL', history)
 return owner and 1 or 0
-"""
+""",
+    library=_END,
+    flags=ALLOW_OOM,
 )
+def _discard(
+    *,
+    stream: Key,
+    dead: Key,
+    history: Key,
+    group: str,
+    consumer: str,
+    entry: str,
+    code: str,
+    message: str,
+    worker: str,
+    lane: str,
+    deliveries: int,
+) -> int: ...
 
 
-def discard(keys: Keys, entry: str, consumer: str, burial: Burial) -> Call:
+def discard(keys: Keys, entry: str, consumer: str, burial: Burial) -> Call[int]:
     """Move an entry that names no request, and so can have no result, to the dead stream.
 
     The call returns 1 if it did so, 0 if somebody else had, -1 if another consumer holds the entry.
     """
-    names = (keys.stream(burial.lane), keys.dead, keys.history(burial.lane, entry))
-    return Call(_DISCARD, names, (GROUP, consumer, entry, *burial.args()))
+    return _discard(
+        stream=keys.stream(burial.lane),
+        dead=keys.dead,
+        history=keys.history(burial.lane, entry),
+        group=GROUP,
+        consumer=consumer,
+        entry=entry,
+        **asdict(burial),
+    )
 
 
-_RENEW: Final = Script("""
--- KEYS: stream    ARGV: group, consumer, entry ids
+@script("""
 -- The owner is looked at first: a bare XCLAIM would steal back what another worker took over while we were
 -- paused. JUSTID, because any other XCLAIM counts as a delivery.
 local lost = {}
-for i = 3, #ARGV do
-  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
-  if pending and pending[2] == ARGV[2] then
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+for _, entry in ipairs(entries) do
+  local pending = redis.call('XPENDING', stream, group, entry, entry, 1)[1]
+  if pending and pending[2] == consumer then
+    redis.call('XCLAIM', stream, group, consumer, 0, entry, 'JUSTID')
   elseif pending then
-    lost[#lost + 1] = ARGV[i]
+    lost[#lost + 1] = entry
   end
 end
 return lost
 """)
+def _renew(*, stream: Key, group: str, consumer: str, entries: Sequence[str]) -> list[bytes]: ...
 
 
-def renew(keys: Keys, lane: Lane, consumer: str, entries: Sequence[str]) -> Call:
+def renew(keys: Keys, lane: Lane, consumer: str, entries: Sequence[str]) -> Call[list[bytes]]:
     """Renew the leases of the entries that `consumer` holds.
 
     The call returns the entries that another consumer holds now. One that nobody holds is not among them: it
     is committed already, or the server lost it, and committing it again is right in both cases.
     """
-    return Call(_RENEW, (keys.stream(lane),), (GROUP, consumer, *entries))
+    return _renew(stream=keys.stream(lane), group=GROUP, consumer=consumer, entries=entries)
 
 
-_CLAIM: Final = Script("""#!lua flags=allow-oom
--- KEYS: stream, history
--- ARGV: group, consumer, entry id, its owner, its deliveries, shortest idle time in ms, history's lifetime
+@script(
+    """
 -- The delivery is counted once, however often this is sent: if the count is one more than was seen and the
 -- entry is ours, then only the answer was lost.
-local row = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
+local row = redis.call('XPENDING', stream, group, entry, entry, 1)[1]
 if not row then return false end
-local again = row[2] == ARGV[2] and row[4] == ARGV[5] + 1
+local again = row[2] == consumer and row[4] == deliveries + 1
 if not again then
-  if row[2] ~= ARGV[4] or row[4] ~= tonumber(ARGV[5]) or row[3] < tonumber(ARGV[6]) then return false end
+  if row[2] ~= owner or row[4] ~= tonumber(deliveries) or row[3] < tonumber(idle_ms) then return false end
   local now = redis.call('TIME')
   local seen_ms = now[1] * 1000 + math.floor(now[2] / 1000) - row[3]
-  redis.call('RPUSH', KEYS[2], cjson.encode({delivery = row[4], worker = row[2], seen_ms = seen_ms}))
-  redis.call('LTRIM', KEYS[2], -32, -1)
-  redis.call('PEXPIRE', KEYS[2], ARGV[7])
-  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3])
+  redis.call('RPUSH', history, cjson.encode({delivery = row[4], worker = row[2], seen_ms = seen_ms}))
+  redis.call('LTRIM', history, -32, -1)
+  redis.call('PEXPIRE', history, history_lifetime_ms)
+  redis.call('XCLAIM', stream, group, consumer, 0, entry)
 end
-local found = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
-if not found then redis.call('XACK', KEYS[1], ARGV[1], ARGV[3]) end  -- deleted by hand while pending
+local found = redis.call('XRANGE', stream, entry, entry)[1]
+if not found then redis.call('XACK', stream, group, entry) end  -- deleted by hand while pending
 return found and found[2]
-""")
+""",
+    flags=ALLOW_OOM,
+)
+def _claim(
+    *,
+    stream: Key,
+    history: Key,
+    group: str,
+    consumer: str,
+    entry: str,
+    owner: str,
+    deliveries: int,
+    idle_ms: int,
+    history_lifetime_ms: int,
+) -> list[bytes] | None: ...
 
 
 def claim(
     keys: Keys, lane: Lane, entry: str, consumer: str, *, owner: str, deliveries: int, idle_ms: int
-) -> Call:
+) -> Call[list[bytes] | None]:
     """Take over a pending entry that `owner` let lie for `idle_ms`, seen after so many `deliveries`.
 
     Counts as a delivery, and keeps who held it until when. The call returns the entry's fields, or nil if it
     is not as it was seen any more.
     """
-    names = (keys.stream(lane), keys.history(lane, entry))
-    return Call(_CLAIM, names, (GROUP, consumer, entry, owner, deliveries, idle_ms, HISTORY_TTL_MS))
-
-
-_RETIRE: Final = Script("""
--- KEYS: stream, the worker's sign of life    ARGV: group, consumer, shortest idle time in ms
--- In one step, because deleting a consumer deletes what it holds: it may have come back and read meanwhile.
-if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-local rows = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
-for _, row in ipairs(rows.err and {} or rows) do
-  local facts = {}
-  for place = 1, #row, 2 do facts[row[place]] = row[place + 1] end
-  if facts.name == ARGV[2] and facts.pending == 0 and facts.idle >= tonumber(ARGV[3]) then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
-    return 1
-  end
-end
-return 0
-""")
-
-
-def retire(keys: Keys, lane: Lane, consumer: str, idle_ms: int) -> Call:
-    """Delete a consumer that shows no sign of life, did nothing for `idle_ms`, and holds nothing.
-
-    The call returns 1 if it did so.
-    """
-    return Call(_RETIRE, (keys.stream(lane), keys.worker(consumer)), (GROUP, consumer, idle_ms))
-
-
-_FOUND: Final = Script("""#!lua flags=allow-oom
--- KEYS: stream    ARGV: group
--- From id 0, so that what is queued already is served too, also where it fills the server.
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
-return 1
-""")
-
-
-def found(keys: Keys, lane: Lane) -> Call:
-    """Make the workers' group of a lane unless it is there."""
-    return Call(_FOUND, (keys.stream(lane),), (GROUP,))
-
-
-_SIGN: Final = Script("""#!lua flags=allow-oom
--- KEYS: the worker's sign of life, names of workers    ARGV: name, status, lifetime in ms
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-redis.call('SADD', KEYS[2], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-return 1
-""")
-
-
-def sign(keys: Keys, worker: str, status: str, lifetime_ms: int) -> Call:
-    """Show for `lifetime_ms` that a worker lives, also on a full server."""
-    return Call(_SIGN, (keys.worker(worker), keys.workers), (worker, status, lifetime_ms))
+    return _claim(
+        stream=keys.stream(lane),
+        history=keys.history(lane, entry),
+        group=GROUP,
+        consumer=consumer,
+        entry=entry,
+        owner=owner,
+        deliveries=deliveries,
+        idle_ms=idle_ms,
+        history_lifetime_ms=HISTORY_TTL_MS,
+    )

@@ -1,4 +1,4 @@
-"""What the server does in one step: Lua scripts as typed functions.
+"""What the server does in one step for a producer, and what every script keeps to.
 
 Each script touches the keys of one shard only. Scripts are called by their hash and sent again when the
 server does not know them (`NOSCRIPT`: a restart, a failover, SCRIPT FLUSH). Every script may run twice with
@@ -12,14 +12,13 @@ a ticket, fields of a hash or of an entry, keys that the older version leaves to
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from xuankan.protocol.keys import GROUP, LANES, Keys, Lane
+from xuankan.protocol.lua import Key, script
 
 RESULT_TTL_MS: Final = 3_600_000
 """How long a result is kept, and so how long after its end a request id cannot be used again: 1 hour."""
@@ -29,77 +28,90 @@ REPLY_TTL_MS: Final = 600_000
 """How long the replies of a producer that went away are kept: 10 minutes after the last one."""
 MAX_REPLIES: Final = 10_000
 """Replies kept for one producer; older ones are dropped, and the producer finds those results by looking."""
+ALLOW_OOM: Final = "allow-oom"
+"""The flag of scripts that free more than they take: a full server must be able to drain."""
 
 
-class Script:
-    """A Lua script. `text` is what the server runs, `sha` the name under which it keeps it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text.strip() + "\n"
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """Run on the server and return its plain answer.
-
-        Raises:
-            redis.exceptions.RedisError: as for any command.
-        """
-        command = cast(Any, redis).execute_command
-        try:
-            return await command("EVALSHA", self.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await command("EVAL", self.text, len(keys), *keys, *args)
-
-
-SUBMIT: Final = Script("""
--- KEYS: ticket, result, stream
--- ARGV: id, lane, reply address or '', request, ticket lifetime in ms, [longest stream or 0, digest or '']
--- A negative longest takes nothing new, and tells of what is known.
-local digest = ARGV[7] or ''
-local function other(known) return digest ~= '' and known and known ~= '' and known ~= digest end
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  return {other(redis.call('HGET', KEYS[2], 'digest')) and 'conflict' or 'finished'}
+@script("""
+-- A negative longest takes nothing new, and tells of what is known. Longest and digest may be left out.
+local function other(known)
+  return (digest or '') ~= '' and known and known ~= '' and known ~= digest
 end
-local ticket = redis.call('GET', KEYS[1])
-if ticket then
-  return {other(string.match(ticket, '^%S+ %S+ %S* (%S+)$')) and 'conflict' or 'queued', ticket}
+if redis.call('EXISTS', result) == 1 then
+  return {other(redis.call('HGET', result, 'digest')) and 'conflict' or 'finished'}
 end
-local longest = tonumber(ARGV[6] or 0)
-if longest ~= 0 and redis.call('XLEN', KEYS[3]) >= longest then return {'full'} end
+local known = redis.call('GET', ticket)
+if known then
+  return {other(string.match(known, '^%S+ %S+ %S* (%S+)$')) and 'conflict' or 'queued', known}
+end
+local bound = tonumber(longest or 0)
+if bound ~= 0 and redis.call('XLEN', stream) >= bound then return {'full'} end
 -- XADD stands first: where the server's memory is full it fails before anything is written.
-local reply = ARGV[3] ~= '' and {'reply', ARGV[3]} or {}
-local entry = redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'request', ARGV[4], unpack(reply))
-ticket = ARGV[2] .. ' ' .. entry .. ' ' .. ARGV[3] .. ' ' .. digest
-redis.call('SET', KEYS[1], ticket, 'PX', ARGV[5])
-return {'accepted', ticket}
+local answer_to = reply ~= '' and {'reply', reply} or {}
+local entry = redis.call('XADD', stream, '*', 'id', request_id, 'request', request, unpack(answer_to))
+known = lane .. ' ' .. entry .. ' ' .. reply .. ' ' .. (digest or '')
+redis.call('SET', ticket, known, 'PX', lifetime_ms)
+return {'accepted', known}
 """)
+def _submit(
+    *,
+    ticket: Key,
+    result: Key,
+    stream: Key,
+    request_id: str,
+    lane: str,
+    reply: str,
+    request: bytes,
+    lifetime_ms: int,
+    longest: int,
+    digest: str,
+) -> list[bytes]: ...
 
-FINISH: Final = Script("""#!lua flags=allow-oom
--- KEYS: ticket, result, stream, reply list, history
--- ARGV: id, start of the ticket (lane and entry id), entry id, group, result, result lifetime in ms,
---       reply address or '', replies kept, replies' lifetime in ms, channel of cancellations
-local known = redis.call('HMGET', KEYS[2], 'body', 'committed_ms')
-if known[1] then return {'finished', known[1], known[2]} end
+
+@script(
+    """
+local kept = redis.call('HMGET', result, 'body', 'committed_ms')
+if kept[1] then return {'finished', kept[1], kept[2]} end
 -- The ticket is compared, not only looked for: its request may have ended and been submitted again since.
-local ticket = redis.call('GET', KEYS[1]) or ''
-if string.match(ticket, '^%S+ %S+') ~= ARGV[2] then return {'changed'} end
+local known = redis.call('GET', ticket) or ''
+if string.match(known, '^%S+ %S+') ~= queued_as then return {'changed'} end
 local now = redis.call('TIME')
 local committed_ms = string.format('%.3f', now[1] * 1000 + now[2] / 1000)
-redis.call('HSET', KEYS[2], 'body', ARGV[5], 'committed_ms', committed_ms,
-  'digest', string.match(ticket, '^%S+ %S+ %S* (%S+)$') or '')
-redis.call('PEXPIRE', KEYS[2], ARGV[6])
-if ARGV[7] ~= '' then
-  redis.call('RPUSH', KEYS[4], ARGV[1])
-  redis.call('LTRIM', KEYS[4], -tonumber(ARGV[8]), -1)
-  redis.call('PEXPIRE', KEYS[4], ARGV[9])
+redis.call('HSET', result, 'body', body, 'committed_ms', committed_ms,
+  'digest', string.match(known, '^%S+ %S+ %S* (%S+)$') or '')
+redis.call('PEXPIRE', result, lifetime_ms)
+if reply ~= '' then
+  redis.call('RPUSH', replies, request_id)
+  redis.call('LTRIM', replies, -tonumber(max_replies), -1)
+  redis.call('PEXPIRE', replies, replies_lifetime_ms)
 end
 -- A worker that holds the entry finds the result when it commits, and so changes nothing.
-redis.call('XACK', KEYS[3], ARGV[4], ARGV[3])
-redis.call('XDEL', KEYS[3], ARGV[3])
-redis.call('DEL', KEYS[1], KEYS[5])
-redis.call('PUBLISH', ARGV[10], ARGV[1])
-return {'done', ARGV[5], committed_ms}
-""")
+redis.call('XACK', stream, group, entry)
+redis.call('XDEL', stream, entry)
+redis.call('DEL', ticket, history)
+redis.call('PUBLISH', cancellations, request_id)
+return {'done', body, committed_ms}
+""",
+    flags=ALLOW_OOM,
+)
+def _finish(
+    *,
+    ticket: Key,
+    result: Key,
+    stream: Key,
+    replies: Key,
+    history: Key,
+    request_id: str,
+    queued_as: str,
+    entry: str,
+    group: str,
+    body: bytes,
+    lifetime_ms: int,
+    reply: str,
+    max_replies: int,
+    replies_lifetime_ms: int,
+    cancellations: str,
+) -> list[bytes]: ...
 
 
 class QueuedAs(NamedTuple):
@@ -115,10 +127,13 @@ class QueuedAs(NamedTuple):
 
     @classmethod
     def parse(cls, ticket: bytes) -> QueuedAs:
-        """Read a ticket as `SUBMIT` wrote it: `lane entry reply digest`; older ones have no digest."""
+        """Read a ticket as submit wrote it: `lane entry reply digest`; older ones have no digest."""
         lane, entry, *rest = ticket.decode().split(" ")
         assert lane in LANES, lane
         return cls(lane, entry, *rest)
+
+
+SubmitState = Literal["accepted", "queued", "finished", "conflict", "full"]
 
 
 class Submitted(NamedTuple):
@@ -128,7 +143,7 @@ class Submitted(NamedTuple):
     it may be (`full`).
     """
 
-    state: Literal["accepted", "queued", "finished", "conflict", "full"]
+    state: SubmitState
     ticket: QueuedAs | None
 
 
@@ -159,12 +174,19 @@ async def submit(
     Raises:
         redis.exceptions.RedisError: as for any command; calling again is safe.
     """
-    answer = await SUBMIT(
-        redis,
-        [keys.ticket(request_id), keys.result(request_id), keys.stream(lane)],
-        [request_id, lane, reply or "", body, TICKET_TTL_MS, longest, digest],
-    )
-    state = answer[0].decode()
+    answer = await _submit(
+        ticket=keys.ticket(request_id),
+        result=keys.result(request_id),
+        stream=keys.stream(lane),
+        request_id=request_id,
+        lane=lane,
+        reply=reply or "",
+        request=body,
+        lifetime_ms=TICKET_TTL_MS,
+        longest=longest,
+        digest=digest,
+    ).send(redis)
+    state = cast(SubmitState, answer[0].decode())
     known = state in ("accepted", "queued")
     return Submitted(state, QueuedAs.parse(answer[1]) if known else None)
 
@@ -184,28 +206,23 @@ async def finish(redis: Redis, keys: Keys, request_id: str, result: bytes) -> tu
             return False, kept
         if ticket is None:
             return None
-        answer = await FINISH(
-            redis,
-            [
-                keys.ticket(request_id),
-                keys.result(request_id),
-                keys.stream(ticket.lane),
-                keys.reply(ticket.reply or "-"),
-                keys.history(ticket.lane, ticket.entry),
-            ],
-            [
-                request_id,
-                f"{ticket.lane} {ticket.entry}",
-                ticket.entry,
-                GROUP,
-                result,
-                RESULT_TTL_MS,
-                ticket.reply,
-                MAX_REPLIES,
-                REPLY_TTL_MS,
-                keys.cancellations,
-            ],
-        )
+        answer = await _finish(
+            ticket=keys.ticket(request_id),
+            result=keys.result(request_id),
+            stream=keys.stream(ticket.lane),
+            replies=keys.reply(ticket.reply or "-"),
+            history=keys.history(ticket.lane, ticket.entry),
+            request_id=request_id,
+            queued_as=f"{ticket.lane} {ticket.entry}",
+            entry=ticket.entry,
+            group=GROUP,
+            body=result,
+            lifetime_ms=RESULT_TTL_MS,
+            reply=ticket.reply,
+            max_replies=MAX_REPLIES,
+            replies_lifetime_ms=REPLY_TTL_MS,
+            cancellations=keys.cancellations,
+        ).send(redis)
         if answer[0] != b"changed":
             return answer[0] == b"done", Kept(answer[1], float(answer[2]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import ssl
 from typing import Any, Final
 
@@ -57,12 +58,16 @@ def _warn_of_trust(address: Address) -> None:
         )
 
 
-def backoff_s(failures: int, chance: float) -> float:
-    """Seconds to wait after `failures` failures in a row; `chance` in [0, 1).
+def backoff_s(failures: int) -> float:
+    """Seconds to wait after `failures` failures in a row, at random; none after the first.
 
-    Exponential with full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    The first may be a connection that died while idle, and a fresh one is tried at once. Then exponential
+    with full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     """
-    return chance * min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2 ** min(failures, 16))
+    if failures < 2:
+        return 0.0
+    longest_s = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2 ** min(failures - 1, 16))
+    return random.random() * longest_s  # noqa: S311  # jitter, not a secret
 
 
 def is_refusal(error: BaseException | None) -> bool:

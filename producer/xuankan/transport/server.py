@@ -1,11 +1,11 @@
-"""The server as a producer sees it: short commands, and how faults are ridden through."""
+"""The server as producers and workers see it: commands that ride through its absences."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Coroutine
+import math
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as faults
@@ -15,14 +15,17 @@ from xuankan.errors import ServerUnavailable
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s, describe, is_passing, open_client
 
-_T = TypeVar("_T")
+T = TypeVar("T")
+Operation = Callable[[Redis], Coroutine[Any, Any, T]]
+"""What is asked of the server. It may safely be done twice, and does nothing but ask: it may go on after its
+caller was cancelled."""
 _log = logging.getLogger("xuankan.server")
 
 _LAST_WORDS_S: Final = 1.0
 
 
 class Server:
-    """Sends commands, again while the server is away, for at most `patience_s`.
+    """Sends commands, again while the server is away, for at most `patience_s`; infinity is allowed.
 
     Commands run in tasks of their own and are never cut short: up to Python 3.11 a cancellation can get lost
     in `asyncio.wait_for` (CPython gh-86296), through which redis-py sends, and with it a deadline.
@@ -36,45 +39,20 @@ class Server:
         self._failing: set[object] = set()
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def call(self, what: str, operation: Callable[[Redis], Coroutine[Any, Any, _T]]) -> _T:
-        """Do an operation that may safely be done twice. `what` completes "the server did not ...".
+    async def call(self, what: str, operation: Operation[T], *, redis: Redis | None = None) -> T:
+        """Do an operation. `what` completes "the server did not ...".
 
         If the caller is cancelled, what is on its way to the server still arrives there.
+
+        Args:
+            what: for errors.
+            operation: gets the client to ask through.
+            redis: another client than the one for short commands.
 
         Raises:
             ServerUnavailable: the server was away for `patience_s`, or refused for a reason that stays.
         """
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + self._patience_s
-        failures, ourselves = 0, object()
-        last: Exception | None = None
-        try:
-            while (left_s := until_s - loop.time()) > 0:
-                task = loop.create_task(operation(self.redis))
-                self._running.add(task)
-                task.add_done_callback(self._ran)
-                await asyncio.wait((task,), timeout=left_s)
-                if not task.done():
-                    break
-                try:
-                    answer = task.result()
-                except (faults.RedisError, OSError) as error:
-                    last = error
-                    if not is_passing(error):
-                        raise ServerUnavailable(f"{self.where} refuses to {what}: {error}") from error
-                    failures += 1
-                    self.failed(ourselves, failures, error)
-                else:
-                    self.answered(ourselves)
-                    return answer
-                left_s = until_s - loop.time()
-                await asyncio.sleep(min(left_s, backoff_s(failures, random.random())))  # noqa: S311
-        finally:
-            self._failing.discard(ourselves)
-        raise ServerUnavailable(
-            f"{self.where} did not {what} within {self._patience_s:g} s: "
-            f"{str(last or 'no answer').rstrip('.')}. Is the server running, and is the URL right?"
-        ) from last
+        return await self._persist(what, operation, redis, asyncio.sleep)
 
     async def settle(self, timeout_s: float) -> None:
         """Wait until what was sent is answered."""
@@ -89,7 +67,7 @@ class Server:
         self._failing.add(who)
         if not self._away:
             self._away = True
-            _log.warning("%s cannot be reached, retrying: %s", self.where, error)
+            self._went_away(error)
 
     def answered(self, who: object) -> None:
         """Say once that the server is back, when nobody fails any more."""
@@ -97,13 +75,62 @@ class Server:
         self._failing.discard(who)
         if self._away and not self._failing:
             self._away = False
-            _log.warning("%s is available again", self.where)
+            self._came_back()
 
     async def close(self) -> None:
         """Close every connection."""
         await self.settle(_LAST_WORDS_S)
-        await asyncio.gather(*(end_task(task) for task in self._running))
+        await end_tasks(*self._running)
         await self.redis.aclose()
+
+    async def _persist(
+        self,
+        what: str,
+        operation: Operation[T],
+        redis: Redis | None,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> T:
+        """See `call`; `pause` waits between attempts, and ends them by raising."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._patience_s
+        failures, ourselves = 0, object()
+        last: Exception | None = None
+        try:
+            while (left_s := until_s - loop.time()) > 0:
+                task = loop.create_task(operation(redis or self.redis))
+                self._running.add(task)
+                task.add_done_callback(self._ran)
+                await asyncio.wait((task,), timeout=left_s if math.isfinite(left_s) else None)
+                if not task.done():
+                    break
+                try:
+                    answer = task.result()
+                except (faults.RedisError, OSError) as error:
+                    last = error
+                    if not self._passes(error):
+                        raise ServerUnavailable(f"{self.where} refuses to {what}: {error}") from error
+                    failures += 1
+                    self.failed(ourselves, failures, error)
+                else:
+                    self.answered(ourselves)
+                    return answer
+                await pause(min(until_s - loop.time(), backoff_s(failures)))
+        finally:
+            self._failing.discard(ourselves)
+        raise ServerUnavailable(
+            f"{self.where} did not {what} within {self._patience_s:g} s: "
+            f"{str(last or 'no answer').rstrip('.')}. Is the server running, and is the URL right?"
+        ) from last
+
+    def _passes(self, error: Exception) -> bool:
+        """Whether what failed is tried again."""
+        return is_passing(error)
+
+    def _went_away(self, error: Exception) -> None:
+        _log.warning("%s cannot be reached, retrying: %s", self.where, error)
+
+    def _came_back(self) -> None:
+        _log.warning("%s is available again", self.where)
 
     def _ran(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -111,8 +138,10 @@ class Server:
             task.exception()  # the caller may be gone, and nobody else would look
 
 
-async def end_task(task: asyncio.Task[Any]) -> None:
-    """Cancel a task that may be in the middle of a command, until it is really over (see `Server`)."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait((task,), timeout=0.05)
+async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks that may be in the middle of a command, until they are really over (see `Server`)."""
+    pending = set(tasks)
+    while pending := {task for task in pending if not task.done()}:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.05)

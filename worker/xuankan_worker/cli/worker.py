@@ -11,10 +11,10 @@ import click
 from xuankan.cli.options import catalogue_option, log_format_option, namespace_option, redis_option
 
 if TYPE_CHECKING:
+    from xuankan.protocol.queue_state import QueueState
     from xuankan_worker.config import WorkerConfig
     from xuankan_worker.engines import EngineKind
     from xuankan_worker.execution.served_model import ServedModel
-    from xuankan_worker.status import ShardStatus
 
 _REDIS = redis_option("The Redis/Valkey server: redis://, rediss:// (TLS) or unix://.")
 _NAMESPACE = namespace_option("Prefix of every key, so that deployments can share a server.")
@@ -148,16 +148,16 @@ def status(url: str, namespace: str, as_json: bool) -> None:
 
     from xuankan.errors import XuankanError
     from xuankan.protocol.keys import Keys
-    from xuankan_worker.queue.connection import Server
-    from xuankan_worker.status import read_status
+    from xuankan.protocol.queue_state import QueueReader
+    from xuankan.transport.client import open_client
 
-    async def look() -> ShardStatus:
+    async def look() -> QueueState:
         keys = Keys(namespace)
-        server = Server(url, keys)
+        redis = open_client(url, keys)
         try:
-            return await read_status(server, keys)
+            return await QueueReader(keys, for_operators=True).read(redis)
         finally:
-            await server.close()
+            await redis.aclose()
 
     try:
         found = asyncio.run(look())
@@ -168,7 +168,7 @@ def status(url: str, namespace: str, as_json: bool) -> None:
             f"the Redis/Valkey server does not answer ({error}): check --redis, and that it is running"
         ) from error
     if as_json:
-        click.echo(found.to_json())
+        click.echo(_to_json(found))
     else:
         _print_status(found)
 
@@ -198,12 +198,14 @@ async def serve(config: WorkerConfig, served: ServedModel) -> None:
         await worker.wait()
 
 
-def _print_status(found: ShardStatus) -> None:
+def _print_status(found: QueueState) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    if found.workers:
+    if found.workers is None:
+        console.print("this user may not see the workers")
+    elif found.workers:
         table = Table("worker", "state", "engine", "release", "catalogue", "in flight", "done", "rows/s")
         for one in found.workers:
             table.add_row(
@@ -220,7 +222,26 @@ def _print_status(found: ShardStatus) -> None:
     else:
         console.print("no live worker")
     lanes = Table("lane", "queued", "running")
-    for lane in found.lanes:
-        lanes.add_row(lane.lane, str(lane.queued), str(lane.running))
+    for name, lane in found.lanes.items():
+        lanes.add_row(name, _known(lane.queued), _known(lane.running))
     console.print(lanes)
-    console.print(f"dead entries: {found.dead}")
+    console.print(f"dead entries: {_known(found.dead)}")
+
+
+def _to_json(found: QueueState) -> str:
+    import json
+    from dataclasses import asdict
+
+    content = {
+        "workers": None if found.workers is None else [asdict(worker) for worker in found.workers],
+        "lanes": [
+            {"lane": name, "queued": lane.queued, "running": lane.running}
+            for name, lane in found.lanes.items()
+        ],
+        "dead": found.dead,
+    }
+    return json.dumps(content, indent=2)
+
+
+def _known(count: int | None) -> str:
+    return "–" if count is None else str(count)

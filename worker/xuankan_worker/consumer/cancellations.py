@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.dispatch.dispatcher import Dispatcher
-from xuankan_worker.queue.connection import Server
+from xuankan_worker.queue.connection import QueueConnection
 
 
 class Cancellations:
@@ -13,7 +13,7 @@ class Cancellations:
     A message may be missed; then the work is wasted, and the commit finds the `cancelled` result.
     """
 
-    def __init__(self, config: WorkerConfig, server: Server, dispatcher: Dispatcher) -> None:
+    def __init__(self, config: WorkerConfig, server: QueueConnection, dispatcher: Dispatcher) -> None:
         self._channel = config.keys.cancellations
         self._server = server
         self._dispatcher = dispatcher

@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from xuankan.protocol.keys import LANES, Lane
+from xuankan.transport.client import open_client
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.consumer.recovery import Recovery
 from xuankan_worker.dispatch.dispatcher import Dispatcher
 from xuankan_worker.in_flight import Entry
-from xuankan_worker.queue.connection import Server, Stopped, connect
+from xuankan_worker.queue.connection import Stopped
 from xuankan_worker.queue.streams import Streams
 from xuankan_worker.telemetry.metrics import WorkerMetrics
 
@@ -29,14 +29,12 @@ class Intake:
     def __init__(
         self,
         config: WorkerConfig,
-        server: Server,
         streams: Streams,
         dispatcher: Dispatcher,
         recovery: Recovery,
         metrics: WorkerMetrics,
     ) -> None:
         self._config = config
-        self._server = server
         self._streams = streams
         self._dispatcher = dispatcher
         self._recovery = recovery
@@ -50,7 +48,7 @@ class Intake:
 
     async def run(self, lane: Lane, stopping: asyncio.Event) -> None:
         """Read a lane until `stopping` is set, or in a burst until it is empty."""
-        client = connect(self._config.url, self._config.keys, self._config.block_s)
+        client = open_client(self._config.url, self._config.keys, block_s=self._config.block_s)
         try:
             while not stopping.is_set():
                 if lane in self._unsure and await self._recovery.own(lane, stopping):
@@ -58,9 +56,9 @@ class Intake:
                 if not self._dispatcher.room(lane):
                     await _first(self._dispatcher.has_room[lane], stopping)
                     continue
-                entries = await self._server.persist(lambda: self._read(client, lane), stopping)
+                entries = await self._read(client, lane)
                 if entries:
-                    await self._admit(entries, stopping)
+                    await self._admit(entries)
                 elif self._config.burst:
                     return
         except Stopped:
@@ -69,22 +67,22 @@ class Intake:
             await client.aclose()
 
     async def _read(self, client: Redis, lane: Lane) -> Sequence[Entry]:
-        count = self._count(lane)
         self._unsure.add(lane)  # until the reply is here
         block_ms = None if self._config.burst else max(1, round(self._config.block_s * 1000))
-        try:
-            entries = await self._streams.read_new(client, lane, count, block_ms)
-        except (RedisError, OSError):
-            self._orphan_until_s[lane] = time.monotonic() + self._config.block_s + _MARGIN_S
-            raise
+        entries = await self._streams.read_new(
+            client, lane, self._count(lane), block_ms, lambda: self._broken(lane)
+        )
         if time.monotonic() >= self._orphan_until_s[lane]:
             self._unsure.discard(lane)
         self._metrics.received[lane].inc(len(entries))
         return entries
 
-    async def _admit(self, entries: Sequence[Entry], stopping: asyncio.Event) -> None:
+    def _broken(self, lane: Lane) -> None:
+        self._orphan_until_s[lane] = time.monotonic() + self._config.block_s + _MARGIN_S
+
+    async def _admit(self, entries: Sequence[Entry]) -> None:
         """Put entries on the dispatcher, looking first whether their requests have a result already."""
-        settled = await self._server.persist(lambda: self._streams.settled(entries), stopping)
+        settled = await self._streams.settled(entries)
         self._dispatcher.accept(entries, settled)
         for entry in entries:
             if (job := self._dispatcher.held.get(entry.key)) is not None:

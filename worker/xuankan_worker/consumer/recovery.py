@@ -20,7 +20,7 @@ from xuankan.protocol.keys import LANES, Lane
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.dispatch.dispatcher import Dispatcher
 from xuankan_worker.in_flight import FIRST_SUSPECT_DELIVERY, EntryKey
-from xuankan_worker.queue.connection import Server, Stopped
+from xuankan_worker.queue.connection import Stopped
 from xuankan_worker.queue.streams import Pending, Streams
 from xuankan_worker.telemetry.metrics import WorkerMetrics
 
@@ -36,13 +36,11 @@ class Recovery:
     def __init__(
         self,
         config: WorkerConfig,
-        server: Server,
         streams: Streams,
         dispatcher: Dispatcher,
         metrics: WorkerMetrics,
     ) -> None:
         self._config = config
-        self._server = server
         self._streams = streams
         self._dispatcher = dispatcher
         self._metrics = metrics
@@ -79,35 +77,29 @@ class Recovery:
         self._not_before_s = time.monotonic() + min(_LONGEST_GRACE_S, self._config.lease_s)
 
     async def _some(self, lane: Lane, idle_ms: int, consumer: str | None, stopping: asyncio.Event) -> bool:
-        async def find() -> list[Pending]:
-            return await self._streams.abandoned(
-                lane, set(self._dispatcher.held), idle_ms, _TOGETHER, consumer
-            )
-
+        looked = (lane, self._dispatcher.held, idle_ms, _TOGETHER, consumer)
         async with self._claiming:
-            found = await self._server.persist(find, stopping)
+            found = await self._streams.abandoned(*looked)
             if fresh := [one for one in found if not _suspect(one)]:
-                await self._claim(lane, fresh, idle_ms, stopping)
+                await self._claim(lane, fresh, idle_ms)
                 return True
         if not found:
             return False
         async with self._dispatcher.quarantine() as ended:
             async with self._claiming:
                 # Again, because waiting for the batches that ran took a while, and others look for the same.
-                seen = [one for one in await self._server.persist(find, stopping) if _suspect(one)][:1]
+                seen = [one for one in await self._streams.abandoned(*looked) if _suspect(one)][:1]
                 if not seen or stopping.is_set():
                     return False
-                keys = await self._claim(lane, seen, idle_ms, stopping)
+                keys = await self._claim(lane, seen, idle_ms)
             for key in keys:
                 await ended(key)
         return True
 
-    async def _claim(
-        self, lane: Lane, seen: Sequence[Pending], idle_ms: int, stopping: asyncio.Event
-    ) -> list[EntryKey]:
-        entries = await self._server.persist(lambda: self._streams.claim(seen, idle_ms), stopping)
+    async def _claim(self, lane: Lane, seen: Sequence[Pending], idle_ms: int) -> list[EntryKey]:
+        entries = await self._streams.claim(seen, idle_ms)
         self._metrics.recovered[lane].inc(len(entries))
-        settled = await self._server.persist(lambda: self._streams.settled(entries), stopping)
+        settled = await self._streams.settled(entries)
         self._dispatcher.accept(entries, settled)
         return [entry.key for entry in entries]
 

@@ -21,7 +21,7 @@ from xuankan_worker.execution.ranking import rank
 from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.in_flight import Entry, EntryKey, EntryOutcome, InFlight
 from xuankan_worker.queue.commit import Committer
-from xuankan_worker.queue.connection import Server
+from xuankan_worker.queue.connection import QueueConnection
 from xuankan_worker.scheduling.batcher import BatchLimits
 from xuankan_worker.scheduling.scheduler import Scheduler
 from xuankan_worker.telemetry import tracing
@@ -50,7 +50,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, config: WorkerConfig, served: ServedModel, server: Server, metrics: WorkerMetrics
+        self, config: WorkerConfig, served: ServedModel, server: QueueConnection, metrics: WorkerMetrics
     ) -> None:
         info = served.engine.info
         self._config = config

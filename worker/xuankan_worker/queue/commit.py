@@ -6,14 +6,17 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from redis.asyncio import Redis
 
 from xuankan.logs import fields
 from xuankan.protocol import delivery
+from xuankan.protocol.lua import Call, send_all
 from xuankan.protocol.sealing import is_sealed
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.in_flight import EntryOutcome
-from xuankan_worker.queue.connection import Server, is_transient
+from xuankan_worker.queue.connection import QueueConnection, is_transient
 
 _log = logging.getLogger(__name__)
 _ROUND = 64
@@ -35,7 +38,7 @@ class Committer:
 
     def __init__(
         self,
-        server: Server,
+        server: QueueConnection,
         config: WorkerConfig,
         on_committed: Callable[[EntryOutcome, bool | None, float], None],
     ) -> None:
@@ -73,50 +76,35 @@ class Committer:
                 await self._round()
 
     async def _round(self) -> None:
-        sending = [self._outcomes.popleft() for _ in range(min(_ROUND, len(self._outcomes)))]
+        outcomes = [self._outcomes.popleft() for _ in range(min(_ROUND, len(self._outcomes)))]
+        sending = [(outcome, self._call(outcome)) for outcome in outcomes]
         self._sending = len(sending)
-        calls = [self._call(outcome) for outcome in sending]
         while sending:
-            sending, calls = await self._server.persist(lambda o=sending, c=calls: self._send(o, c))
+            started_s = time.monotonic()
+            replies = await self._send([call for _, call in sending])
+            seconds = time.monotonic() - started_s
+            again: list[tuple[EntryOutcome, Call[int]]] = []
+            for (outcome, call), reply in zip(sending, replies, strict=True):
+                if isinstance(reply, Exception) and is_transient(reply):
+                    again.append((outcome, call))
+                else:
+                    self._on_committed(outcome, _written(outcome, reply), seconds)
+            sending = again
             self._sending = len(sending)
 
-    async def _send(
-        self, outcomes: list[EntryOutcome], calls: list[delivery.Call]
-    ) -> tuple[list[EntryOutcome], list[delivery.Call]]:
-        """Send a round; returns what has to be sent again.
+    async def _send(self, calls: Sequence[Call[int]]) -> list[int | Exception]:
+        """Send a round; waits while the server takes none of them for a reason that passes."""
 
-        Raises:
-            RedisError: the server took none of them for a reason that passes.
-        """
-        started_s = time.monotonic()
-        replies = await self._server.calls(calls)
-        seconds = time.monotonic() - started_s
-        again: list[int] = []
-        passing: Exception | None = None
-        for place, (outcome, reply) in enumerate(zip(outcomes, replies, strict=True)):
-            if reply == -1:
-                key = outcome.entry.key
-                _log.warning(
-                    "not committed: another worker has taken it over",
-                    extra=fields(entry=key.entry, lane=key.lane),
-                )
-                self._on_committed(outcome, None, seconds)
-            elif not isinstance(reply, Exception):
-                self._on_committed(outcome, bool(reply), seconds)
-            elif is_transient(reply):
-                again.append(place)
-                passing = reply
-            else:
-                _log.error(
-                    "the server refused a result; it stays pending",
-                    extra=fields(entry=outcome.entry.key.entry, reason=str(reply)),
-                )
-                self._on_committed(outcome, None, seconds)
-        if passing is not None and len(again) == len(outcomes):
-            raise passing
-        return [outcomes[place] for place in again], [calls[place] for place in again]
+        async def send(redis: Redis) -> list[int | Exception]:
+            replies = await send_all(redis, calls)
+            passing = [one for one in replies if isinstance(one, Exception) and is_transient(one)]
+            if len(passing) == len(replies):
+                raise passing[-1]
+            return replies
 
-    def _call(self, outcome: EntryOutcome) -> delivery.Call:
+        return await self._server.call("take outcomes", send)
+
+    def _call(self, outcome: EntryOutcome) -> Call[int]:
         config, key, result = self._config, outcome.entry.key, outcome.result
         if result is None:
             assert outcome.burial is not None
@@ -137,3 +125,20 @@ class Committer:
             reply=outcome.reply,
             burial=outcome.burial,
         )
+
+
+def _written(outcome: EntryOutcome, reply: int | Exception) -> bool | None:
+    """Whether its result was written; None if the entry stays pending."""
+    key = outcome.entry.key
+    if isinstance(reply, Exception):
+        _log.error(
+            "the server refused a result; it stays pending",
+            extra=fields(entry=key.entry, reason=str(reply)),
+        )
+        return None
+    if reply == -1:
+        _log.warning(
+            "not committed: another worker has taken it over", extra=fields(entry=key.entry, lane=key.lane)
+        )
+        return None
+    return bool(reply)

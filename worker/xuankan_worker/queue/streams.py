@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 from redis import exceptions
 from redis.asyncio import Redis
 
 from xuankan.errors import InputError
-from xuankan.protocol import delivery
+from xuankan.protocol import consumers, delivery
 from xuankan.protocol.keys import (
     ENTRY_ID_FIELD,
     ENTRY_REPLY_FIELD,
@@ -19,10 +20,13 @@ from xuankan.protocol.keys import (
     Keys,
     Lane,
 )
+from xuankan.protocol.lua import first_error, send_all
 from xuankan.protocol.wire import check_request_id, is_address
+from xuankan.transport.server import Operation
 from xuankan_worker.in_flight import Entry, EntryKey
-from xuankan_worker.queue.connection import Server
+from xuankan_worker.queue.connection import QueueConnection
 
+T = TypeVar("T")
 _Fields = dict[bytes, bytes] | None
 
 
@@ -35,58 +39,75 @@ class Pending(NamedTuple):
 
 
 class Streams:
-    """The lane streams of a shard, as one consumer sees them."""
+    """The lane streams of a shard, as one consumer sees them. Every method waits for a server that is away.
 
-    def __init__(self, server: Server, keys: Keys, consumer: str) -> None:
+    What finds work gives up when `stopping` is set, and raises Stopped; what keeps work does not.
+    """
+
+    def __init__(self, server: QueueConnection, keys: Keys, consumer: str, stopping: asyncio.Event) -> None:
         self._server = server
         self._keys = keys
         self._consumer = consumer
+        self._stopping = stopping
 
-    async def read_new(self, client: Redis, lane: Lane, count: int, block_ms: int | None) -> list[Entry]:
-        """Up to `count` new entries of a lane, waiting for the first for `block_ms`; None does not wait."""
+    async def read_new(
+        self, client: Redis, lane: Lane, count: int, block_ms: int | None, broken: Callable[[], None]
+    ) -> list[Entry]:
+        """Up to `count` new entries of a lane, waiting for the first for `block_ms`; None does not wait.
+
+        `broken` is called when an attempt fails, because the server may hand entries to it all the same.
+        """
         block = () if block_ms is None else ("BLOCK", block_ms)
-        reply = await self._in_group(
-            lane,
-            lambda: self._server.command(
-                *("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block),
-                *("STREAMS", self._keys.stream(lane), ">"),
-                client=client,
-            ),
-        )
+        command = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block)
+
+        async def read(redis: Redis) -> Any:
+            try:
+                return await _execute(redis, *command, "STREAMS", self._keys.stream(lane), ">")
+            except exceptions.ResponseError:
+                raise  # the server handed out nothing
+            except (exceptions.RedisError, OSError):
+                broken()
+                raise
+
+        reply = await self._in_group("hand out requests", lane, read, redis=client, stopping=self._stopping)
         streams = cast(Sequence[tuple[bytes, Sequence[tuple[bytes, _Fields]]]], reply or ())
         return [_entry(lane, name, fields, 1) for _, found in streams for name, fields in found]
 
     async def abandoned(
-        self, lane: Lane, held: set[EntryKey], idle_ms: int, count: int, consumer: str | None = None
+        self, lane: Lane, held: Collection[EntryKey], idle_ms: int, count: int, consumer: str | None = None
     ) -> list[Pending]:
         """The oldest `count` pending entries that nobody touched for `idle_ms` and that are not `held`.
 
-        With `consumer`, only of that consumer.
+        With `consumer`, only of that consumer. `held` is looked at anew in each attempt.
         """
-        stream = self._keys.stream(lane)
-        rows = cast(
-            Sequence[Mapping[str, Any]],
-            await self._in_group(
-                lane,
-                lambda: self._server.command(
-                    *("XPENDING", stream, GROUP, "IDLE", idle_ms, "-", "+", count + len(held)),
-                    *(() if consumer is None else (consumer,)),
+        stream, of = self._keys.stream(lane), () if consumer is None else (consumer,)
+
+        async def find(redis: Redis) -> list[Pending]:
+            known = set(held)
+            rows = cast(
+                Sequence[Mapping[str, Any]],
+                await _execute(
+                    redis,
+                    *("XPENDING", stream, GROUP, "IDLE", idle_ms, "-", "+", count + len(known), *of),
                     parse_detail=True,
                 ),
-            ),
-        )
-        found = [
-            Pending(
-                EntryKey(lane, _text(row["message_id"])), _text(row["consumer"]), int(row["times_delivered"])
             )
-            for row in rows
-        ]
-        return [one for one in found if one.key not in held][:count]
+            found = [
+                Pending(
+                    EntryKey(lane, _text(row["message_id"])),
+                    _text(row["consumer"]),
+                    int(row["times_delivered"]),
+                )
+                for row in rows
+            ]
+            return [one for one in found if one.key not in known][:count]
+
+        return await self._in_group("tell what was given up", lane, find, stopping=self._stopping)
 
     async def claim(self, seen: Sequence[Pending], idle_ms: int) -> list[Entry]:
         """Take over those entries that are still as they were seen.
 
-        Calling again after a broken connection counts no second delivery, if it is with the same `seen`.
+        It is sent again after a broken connection, which counts no second delivery: `seen` is the same.
         """
         calls = [
             delivery.claim(
@@ -97,35 +118,30 @@ class Streams:
             )
             for one in seen
         ]
+
+        async def send(redis: Redis) -> list[list[bytes] | None]:
+            return first_error(await send_all(redis, calls))
+
+        replies = await self._server.call("hand over requests", send, stopping=self._stopping)
         entries: list[Entry] = []
-        for one, reply in zip(seen, await self._server.calls(calls), strict=True):
-            if isinstance(reply, Exception):
-                raise reply
+        for one, reply in zip(seen, replies, strict=True):
             if reply is not None:
-                content = cast(Sequence[bytes], reply)
-                fields = dict(zip(content[::2], content[1::2], strict=True))
+                fields = dict(zip(reply[::2], reply[1::2], strict=True))
                 entries.append(_entry(one.key.lane, one.key.entry, fields, one.deliveries + 1))
         return entries
 
-    async def retire(self, idle_ms: int) -> list[str]:
-        """Delete consumers that did nothing for `idle_ms`, show no sign of life and hold nothing."""
-        retired: list[str] = []
-        for lane in LANES:
-            for row in await self._consumers(lane):
-                if row["pending"] or row["idle"] < idle_ms:
-                    continue
-                name = _text(row["name"])
-                if await self._server.call(delivery.retire(self._keys, lane, name, idle_ms)):
-                    retired.append(name)
-        return retired
+    async def settled(self, entries: Sequence[Entry]) -> set[EntryKey]:
+        """Which of the entries' requests have a result already."""
+        named = [(entry.key, entry.request_id) for entry in entries if entry.request_id is not None]
 
-    async def _consumers(self, lane: Lane) -> Sequence[Mapping[str, Any]]:
-        try:
-            return await self._server.command("XINFO CONSUMERS", self._keys.stream(lane), GROUP)
-        except exceptions.ResponseError as error:
-            if str(error).startswith(("NOGROUP", "no such key")):
-                return ()
-            raise
+        async def look(redis: Redis) -> list[int]:
+            pipeline = cast(Any, redis.pipeline(transaction=False))
+            for _, request_id in named:
+                pipeline.exists(self._keys.result(request_id))
+            return await pipeline.execute()
+
+        replies = await self._server.call("tell of results", look, stopping=self._stopping)
+        return {key for (key, _), reply in zip(named, replies, strict=True) if reply}
 
     async def renew(self, held: Iterable[EntryKey]) -> list[EntryKey]:
         """Renew the leases of entries; returns those that another worker has taken over."""
@@ -133,28 +149,60 @@ class Streams:
         for lane in LANES:
             if entries := [key.entry for key in held if key.lane == lane]:
                 call = delivery.renew(self._keys, lane, self._consumer, entries)
-                reply = cast(list[bytes], await self._in_group(lane, lambda c=call: self._server.call(c)))
+                reply = await self._in_group("renew leases", lane, call.send)
                 lost += [EntryKey(lane, _text(name)) for name in reply]
         return lost
 
-    async def settled(self, entries: Sequence[Entry]) -> set[EntryKey]:
-        """Which of the entries' requests have a result already."""
-        named = [(entry.key, entry.request_id) for entry in entries if entry.request_id is not None]
-        replies = await self._server.commands([("EXISTS", self._keys.result(name)) for _, name in named])
-        return {key for (key, _), reply in zip(named, replies, strict=True) if reply}
+    async def delete_consumers(self, idle_ms: int) -> list[str]:
+        """Delete consumers that did nothing for `idle_ms`, have no heartbeat and hold nothing."""
+        deleted: list[str] = []
+        for lane in LANES:
+            for row in await self._consumers(lane):
+                if row["pending"] or row["idle"] < idle_ms:
+                    continue
+                name = _text(row["name"])
+                call = consumers.delete_consumer(self._keys, lane, name, idle_ms)
+                if await self._server.call("delete a consumer", call.send):
+                    deleted.append(name)
+        return deleted
 
-    async def _in_group(self, lane: Lane, attempt: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a command that needs the group; make it if it is not there: a new or an emptied server."""
-        try:
-            return await attempt()
-        except exceptions.ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
+    async def _consumers(self, lane: Lane) -> Sequence[Mapping[str, Any]]:
+        async def ask(redis: Redis) -> Sequence[Mapping[str, Any]]:
+            try:
+                return await _execute(redis, "XINFO CONSUMERS", self._keys.stream(lane), GROUP)
+            except exceptions.ResponseError as error:
+                if str(error).startswith(("NOGROUP", "no such key")):
+                    return ()
                 raise
-        await self._create_group(lane)
-        return await attempt()
 
-    async def _create_group(self, lane: Lane) -> None:
-        await self._server.call(delivery.found(self._keys, lane))
+        return await self._server.call("tell of consumers", ask)
+
+    async def _in_group(
+        self,
+        what: str,
+        lane: Lane,
+        operation: Operation[T],
+        *,
+        redis: Redis | None = None,
+        stopping: asyncio.Event | None = None,
+    ) -> T:
+        """Do what needs the group; make it if it is not there: a new or an emptied server."""
+
+        async def attempt(redis: Redis) -> T:
+            try:
+                return await operation(redis)
+            except exceptions.ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+            await consumers.create_group(self._keys, lane).send(redis)
+            return await operation(redis)
+
+        return await self._server.call(what, attempt, redis=redis, stopping=stopping)
+
+
+async def _execute(redis: Redis, *command: str | int, **parsing: object) -> Any:
+    """Run one command; `parsing` are options of redis-py's reply parser."""
+    return await cast(Any, redis).execute_command(*command, **parsing)
 
 
 def _text(name: bytes | str) -> str:

@@ -1,4 +1,4 @@
-"""How busy the worker's GPU is, by the driver's own library (NVML), for `/metrics` and the sign of life."""
+"""How busy the worker's GPU is, by the driver's own library (NVML), for `/metrics` and the heartbeat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
-from xuankan_worker.status import GpuLoad
+from xuankan.protocol.heartbeat import GpuLoad
 
 _PERIOD_S: Final = 1.0
 

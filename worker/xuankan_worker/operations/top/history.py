@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from xuankan.client.limits import Load, Memory, WorkerPace, expected_wait_s
+from xuankan.protocol.heartbeat import WorkerStatus
 from xuankan.protocol.keys import LANES, Lane
-from xuankan_worker.status import ShardStatus, WorkerStatus
+from xuankan.protocol.queue_state import QueueState
 
 WINDOW_S: Final = 10.0
 """Rates are over so long."""
@@ -23,15 +23,11 @@ class Sample:
 
     Attributes:
         at_s: monotonic.
-        now_ms: Unix time on the server's clock.
-        shard: its workers, lanes and dead letters.
-        memory: the server's; None where this user may not ask for it.
+        state: its workers, lanes and dead letters, and the server's memory.
     """
 
     at_s: float
-    now_ms: float
-    shard: ShardStatus
-    memory: Memory | None = None
+    state: QueueState
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +62,8 @@ class History:
         looks.append(look)
         while len(looks) > 2 and looks[1].at_s <= look.at_s - WINDOW_S:
             looks.popleft()
-        for lane in look.shard.lanes:
-            self._backlog[lane.lane].append(lane.queued)
+        for lane in LANES:
+            self._backlog[lane].append(look.state.queued(lane))
 
     @property
     def last(self) -> Sample:
@@ -94,25 +90,25 @@ class History:
 
     def requests_per_s(self) -> float:
         """Ended by all workers."""
-        return sum(self.pace(worker).requests_per_s for worker in self.last.shard.workers)
+        return sum(self.pace(worker).requests_per_s for worker in self.last.state.workers or ())
 
     def arrivals_per_s(self) -> float | None:
         """Requests that came, as far as the backlog and the work done tell; None after one look."""
         first, last = self._looks[0], self.last
         if (seconds := last.at_s - first.at_s) <= 0:
             return None
-        grown = sum(_length(last.shard, lane) - _length(first.shard, lane) for lane in LANES)
+        grown = sum(last.state.length(lane) - first.state.length(lane) for lane in LANES)
         return max(0.0, self.requests_per_s() + grown / seconds)
 
     def wait_s(self, lane: Lane) -> float | None:
         """Until a request that comes now gets its turn, as producers foresee it; None if not known."""
-        return expected_wait_s(_load(self.last), lane)
+        return self.last.state.expected_wait_s(lane)
 
     def _before(self, worker: WorkerStatus) -> tuple[WorkerStatus | None, float]:
         """The same run of a worker at the earliest look that has it, and how long ago that was."""
         for look in list(self._looks)[:-1]:
-            for one in look.shard.workers:
-                # Its start is told by the server's clock, which is estimated again and again.
+            for one in look.state.workers or ():
+                # Its start is told by the server's clock, which is estimated anew all the time.
                 if one.name == worker.name and abs(one.started_ms - worker.started_ms) < 1000:
                     return one, self.last.at_s - look.at_s
         return None, 0.0
@@ -120,13 +116,12 @@ class History:
 
 def attention(look: Sample) -> list[str]:
     """What an operator should look into, the worst first."""
-    shard, found = look.shard, list[str]()
-    waiting = sum(lane.queued for lane in shard.lanes)
-    serving = [worker for worker in shard.workers if worker.state != "draining"]
-    if waiting and not serving:
+    state, found = look.state, list[str]()
+    waiting, serving = state.waiting, state.serving
+    if waiting and state.workers is not None and not serving:
         wait = "1 request waits" if waiting == 1 else f"{waiting:,} requests wait"
         found.append(f"{wait} and no worker serves the queue: xuankan worker run")
-    if (memory := look.memory) is not None and memory.max_bytes:
+    if (memory := state.memory) is not None and memory.max_bytes:
         if memory.used_bytes >= _MEMORY_SHARE * memory.max_bytes:
             used = f"{memory.used_bytes / memory.max_bytes:.0%} of maxmemory"
             found.append(f"the server uses {used}: producers hold requests back")
@@ -135,36 +130,13 @@ def attention(look: Sample) -> list[str]:
                 f"maxmemory-policy {memory.policy} deletes requests and rankings: see xuankan doctor"
             )
     for what, values in (
-        ("releases", {worker.release for worker in serving}),
-        ("catalogues", {worker.catalogue for worker in serving}),
-        ("tokenizers", {worker.template for worker in serving}),
+        ("releases", {worker.release for worker in serving if worker.release}),
+        ("catalogues", {worker.catalogue for worker in serving if worker.catalogue}),
+        ("tokenizers", {worker.template for worker in serving if worker.template}),
     ):
         if len(values) > 1:
             found.append(f"workers serve {len(values)} {what}: {', '.join(sorted(values))}")
-    if shard.dead:
-        letters = "1 dead letter" if shard.dead == 1 else f"{shard.dead:,} dead letters"
+    if state.dead:
+        letters = "1 dead letter" if state.dead == 1 else f"{state.dead:,} dead letters"
         found.append(f"{letters}: xuankan dead list")
     return found
-
-
-def _length(shard: ShardStatus, lane: Lane) -> int:
-    return sum(one.queued + one.running for one in shard.lanes if one.lane == lane)
-
-
-def _load(look: Sample) -> Load:
-    shard = look.shard
-    return Load(
-        length={lane: _length(shard, lane) for lane in LANES},
-        queued={one.lane: one.queued for one in shard.lanes},
-        workers=[
-            WorkerPace(
-                worker.state,
-                worker.capacity_rows_per_s,
-                worker.waiting_rows,
-                worker.requests_done,
-                worker.rows_done,
-            )
-            for worker in shard.workers
-        ],
-        memory=look.memory,
-    )

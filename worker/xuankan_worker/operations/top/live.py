@@ -10,20 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from datetime import datetime
-from typing import Final, cast
+from typing import Final
 
 from redis import exceptions
 from rich.console import Console, Group
 from rich.live import Live
 
-from xuankan.client.limits import Memory
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.keys import Keys
-from xuankan.transport.client import describe, is_passing
+from xuankan.protocol.queue_state import QueueReader
+from xuankan.transport.client import describe, is_passing, open_client
 from xuankan_worker.operations.top.history import History, Sample
 from xuankan_worker.operations.top.view import Frame, draw
-from xuankan_worker.queue.connection import Server
-from xuankan_worker.status import read_status
 
 _QUIT: Final = (b"q", b"Q", b"\x04")
 
@@ -40,12 +38,12 @@ class LiveView:
     def __init__(self, url: str, keys: Keys, say_time: Callable[[], str] | None = None) -> None:
         self._where = describe(url)
         self._keys = keys
-        self._server = Server(url, keys)
+        self._redis = open_client(url, keys)
+        self._reader = QueueReader(keys, for_operators=True)
         self._say_time = say_time or (lambda: datetime.now().astimezone().strftime("%H:%M:%S"))
         self._history: History | None = None
         self._away_since_s: float | None = None
         self._reason = ""
-        self._may_see_memory = True
 
     async def look(self) -> None:
         """Look once. A server that is away is kept in mind, and shown by `frame`.
@@ -54,7 +52,7 @@ class LiveView:
             ServerUnavailable: it refuses, and waiting does not change that.
         """
         try:
-            look = await self._look()
+            state = await self._reader.read(self._redis)
         except (exceptions.RedisError, OSError) as error:
             if not is_passing(error):
                 raise ServerUnavailable(f"{self._where} refuses to show its queue: {error}") from error
@@ -64,7 +62,7 @@ class LiveView:
             return
         self._away_since_s = None
         self._history = self._history or History()
-        self._history.add(look)
+        self._history.add(Sample(time.monotonic(), state))
 
     @property
     def reason(self) -> str:
@@ -83,20 +81,7 @@ class LiveView:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._server.close()
-
-    async def _look(self) -> Sample:
-        shard = await read_status(self._server, self._keys)
-        seconds, micros = cast(tuple[int, int], await self._server.command("TIME"))
-        memory = await self._memory() if self._may_see_memory else None
-        return Sample(time.monotonic(), seconds * 1000 + micros / 1000, shard, memory)
-
-    async def _memory(self) -> Memory | None:
-        try:
-            return Memory.from_info(await self._server.command("INFO", "memory"))
-        except exceptions.NoPermissionError:
-            self._may_see_memory = False
-            return None
+        await self._redis.aclose()
 
 
 async def watch(url: str, keys: Keys, interval_s: float, console: Console) -> None:

@@ -11,8 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from xuankan.protocol.heartbeat import GpuLoad, WorkerStatus
+from xuankan.protocol.keys import LANES
 from xuankan_worker.operations.top.history import History, attention
-from xuankan_worker.status import GpuLoad, WorkerStatus
 
 _UNKNOWN: Final = "–"
 _BARS: Final = " ▁▂▃▄▅▆▇█"
@@ -55,12 +56,16 @@ def draw(frame: Frame, history: History | None, width: int = 140, height: int = 
         return Group(*parts)
     notes = [Text(f"! {note}", style="yellow") for note in attention(history.last)]
     parts += [*notes, Text(), _lanes(history), Text()]
-    workers = history.last.shard.workers
+    workers = history.last.state.workers or ()
     gpus = [worker for worker in workers if worker.gpu is not None]
     # The heading, the notes, two lanes; a table's head takes two lines, and an empty one stands between.
     used = 1 + bool(frame.away) + len(notes) + 6 + 3 + (min(len(gpus), 8) + 3 if gpus else 0)
     shown = workers[: max(1, height - used)] if len(workers) > height - used else workers
-    parts.append(_workers(shown, history, width))
+    parts.append(
+        Text("this user may not see the workers", style="dim")
+        if history.last.state.workers is None
+        else _workers(shown, history, width)
+    )
     if len(shown) < len(workers):
         parts.append(Text(f"and {len(workers) - len(shown)} workers more", style="dim"))
     if gpus:
@@ -85,10 +90,10 @@ def _heading(frame: Frame, history: History | None) -> Table:
         look, arrivals = history.last, history.arrivals_per_s()
         if arrivals is not None:
             facts.append(f"requests/s {arrivals:.1f} in, {history.requests_per_s():.1f} out")
-        facts.append(_count(len(look.shard.workers), "worker"))
-        if look.memory is not None:
-            bound = f" of {_bytes(look.memory.max_bytes)}" if look.memory.max_bytes else ""
-            facts.append(f"memory {_bytes(look.memory.used_bytes)}{bound}")
+        facts.append(_count(len(look.state.workers or ()), "worker"))
+        if (memory := look.state.memory) is not None:
+            bound = f" of {_bytes(memory.max_bytes)}" if memory.max_bytes else ""
+            facts.append(f"memory {_bytes(memory.used_bytes)}{bound}")
     heading = Table.grid(expand=True)
     heading.add_column()
     heading.add_column(justify="right")
@@ -102,14 +107,14 @@ def _lanes(history: History) -> Table:
     for name in ("queued", "running", "wait"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("queued of late", no_wrap=True)
-    for lane in history.last.shard.lanes:
-        wait_s = history.wait_s(lane.lane)
+    for lane in LANES:
+        seen, wait_s = history.last.state.lanes[lane], history.wait_s(lane)
         table.add_row(
-            lane.lane,
-            f"{lane.queued:,}",
-            f"{lane.running:,}",
+            lane,
+            _UNKNOWN if seen.queued is None else f"{seen.queued:,}",
+            _UNKNOWN if seen.running is None else f"{seen.running:,}",
             _UNKNOWN if wait_s is None else _duration(wait_s),
-            Text(spark(history.backlog(lane.lane), _SPARK_WIDTH), style="cyan"),
+            Text(spark(history.backlog(lane), _SPARK_WIDTH), style="cyan"),
         )
     return table
 
@@ -120,7 +125,8 @@ def _workers(workers: Sequence[WorkerStatus], history: History, width: int) -> R
     columns: dict[str, list[Text]] = {}
     for one in workers:
         pace = history.pace(one)
-        up_s = max(0.0, history.last.now_ms - one.started_ms) / 1000
+        now_ms = history.last.state.now_ms
+        up = _UNKNOWN if now_ms is None else _duration(max(0.0, now_ms - one.started_ms) / 1000)
         for name, value in {
             "worker": Text(one.name),
             "state": Text(one.state, style=_STATES.get(one.state, "")),
@@ -133,7 +139,7 @@ def _workers(workers: Sequence[WorkerStatus], history: History, width: int) -> R
             "batch": Text(_UNKNOWN if pace.batch_rows is None else f"{pace.batch_rows:.1f}"),
             "padding": Text(_UNKNOWN if pace.padding is None else f"{pace.padding:.1%}"),
             "done": Text(f"{one.requests_done:,}"),
-            "up": Text(_duration(up_s)),
+            "up": Text(up),
         }.items():
             columns.setdefault(name, []).append(value)
     for last in _FIRST_TO_GO:
