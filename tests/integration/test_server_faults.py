@@ -148,7 +148,7 @@ async def test_a_server_that_refuses(
     assert caplog.messages.count("server unavailable; waiting for it") == (waits is not None)
     assert caplog.messages.count("server available again") == (waits is not None)
     said = caplog.text.count("cannot be reached, retrying")
-    assert said == caplog.text.count("is back")
+    assert said == caplog.text.count("is available again")
     # One that is refused may have lost the connection on which it waits for replies before it heard that.
     assert said <= 1 if waits is False else said == (waits is True)
 
