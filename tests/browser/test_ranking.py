@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any
 
 import httpx2
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.support.gateway import OJS, served
 from tests.support.page import paper, rank, ranked, titles, write
@@ -61,6 +62,46 @@ async def test_a_journal_shows_papers_it_published_and_leads_to_its_page(open_pa
     for link in await page.locator(".place h3 a").all():
         assert (await link.get_attribute("href") or "").startswith(("http://", "https://"))
         assert await link.get_attribute("rel") == "noopener noreferrer"
+
+
+async def test_similar_papers_come_first_and_lead_only_to_the_web(open_page: OpenPage) -> None:
+    page = await open_page()
+
+    def with_papers(text: str) -> str:
+        """An event or an answer, with papers if it is a ranking."""
+        head = "data: " if text.startswith("data: ") else ""
+        body: dict[str, Any] = (
+            json.loads(text.removeprefix(head)) if text.startswith(("{", "data: {")) else {}
+        )
+        if body.get("status") != "done":
+            return text
+        first = {"title": "Drag of <b>spheres</b>", "year": 2016, "link": "https://doi.org/10.1/x"}
+        others = [
+            {"title": "Unlinked", "year": 2012, "link": None},
+            {"title": "Hostile", "year": 2011, "link": "javascript:alert(1)"},
+        ]
+        body["journals"][0]["evidence"] = [{**paper, "nearness": 0.8} for paper in (first, *others)]
+        return head + json.dumps(body | {"few_fit": True})
+
+    async def answer(route: Route) -> None:
+        found = await route.fetch()
+        lines = (await found.text()).split("\n")
+        await route.fulfill(response=found, body="\n".join(map(with_papers, lines)))
+
+    await page.route(re.compile(r"/v1/rankings"), answer)
+    await rank(page)
+    first = page.locator(".place").first
+    await expect(first.get_by_role("heading", name="Similar papers there")).to_be_visible()
+    await expect(first.locator(".similar li")).to_have_text(
+        [re.compile(r"^Drag of <b>spheres</b>.* 2016$"), "Unlinked 2012", "Hostile 2011"]
+    )
+    (link,) = await first.locator(".similar a").all()
+    assert await link.get_attribute("href") == "https://doi.org/10.1/x"
+    assert await link.get_attribute("target") == "_blank"
+    assert "noopener" in (await link.get_attribute("rel") or "")
+    await expect(page.get_by_text("Few journals here fit this manuscript")).to_be_visible()
+    # A journal without similar papers shows those of its profile.
+    await expect(page.locator(".place").nth(1).get_by_text("Papers it has published")).to_be_visible()
 
 
 async def test_the_way_to_the_ranking_is_shown(site: Site, open_page: OpenPage) -> None:

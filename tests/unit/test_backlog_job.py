@@ -18,7 +18,7 @@ from xuankan.backlog.sources import check_apart
 from xuankan.backlog.writers import bad_line, open_writer
 from xuankan.client.rankings import Ranking, RankingTimings
 from xuankan.errors import InputError
-from xuankan.protocol.ranked import RankedJournal
+from xuankan.protocol.ranked import EvidencePaper, RankedJournal
 
 PLAN: Mapping[str, Any] = {"backlog": ["x"], "filters": {"languages": ("en",)}, "top_k": 10}
 FACTS: Mapping[str, Any] = {
@@ -34,16 +34,25 @@ FACTS: Mapping[str, Any] = {
 }
 
 
+PAPERS = (
+    EvidencePaper("=Cells", 2016, "https://doi.org/10.1/x", 0.75),
+    EvidencePaper("Organs", 2012, None, 0.5),
+)
+
+
 def row(number: int, **fields: Any) -> Row:
     return Row(number, "x.csv", number + 1, {"id": f"m{number}", "title": f"=1+{number}", **fields})
 
 
 def ranking(number: int) -> Ranking:
     places = tuple(
-        RankedJournal(rank, f"j{number}-{rank}", 1 / rank, 0.5, 0.25, 0.25, FACTS) for rank in (1, 2)
+        RankedJournal(
+            *(rank, f"j{number}-{rank}", 1 / rank, 0.5, 0.25, 0.25, FACTS), nearness=0.5, evidence=PAPERS
+        )
+        for rank in (1, 2)
     )
     timings = RankingTimings(None, 0, 0, 0, 0, 0, None)
-    return Ranking(f"r{number}", places, 100, "release-1", "c", ("short",), timings, "w", 1)
+    return Ranking(f"r{number}", places, 100, "release-1", "c", ("short",), timings, "w", 1, 24, 0.75)
 
 
 def commit(job: Job, out: Path, numbers: range) -> None:
@@ -148,7 +157,11 @@ def test_csv_cells_are_no_formulas_and_lists_are_readable(tmp_path: Path) -> Non
         "journal_apc_usd": "1200.0",
         "journal_subjects": "surgery",
         "journal_homepage": "https://example.org",
+        "nearness": "0.5",
+        "papers": "'=Cells (2016) https://doi.org/10.1/x; Organs (2012)",
         "scored": "100",
+        "rows": "24",
+        "fit": "0.75",
         "release": "release-1",
         "warnings": "short",
     }

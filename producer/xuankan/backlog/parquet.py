@@ -72,6 +72,14 @@ class Parquet:
 
 
 _TEXTS: Final = pa.list_(pa.string())
+_PAPER: Final = pa.struct(
+    [
+        pa.field("title", pa.string()),
+        pa.field("year", pa.int32()),
+        pa.field("link", pa.string()),
+        pa.field("nearness", pa.float64()),
+    ]
+)
 _SCHEMA: Final = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
@@ -93,11 +101,15 @@ _SCHEMA: Final = pa.schema(
                         pa.field("apc_usd", pa.float64()),
                         pa.field("subjects", _TEXTS),
                         pa.field("homepage", pa.string()),
+                        pa.field("nearness", pa.float64()),
+                        pa.field("papers", pa.list_(_PAPER)),
                     ]
                 )
             ),
         ),
         pa.field("scored", pa.int32()),
+        pa.field("rows", pa.int32()),
+        pa.field("fit", pa.float64()),
         pa.field("release", pa.string()),
         pa.field("warnings", _TEXTS),
     ]

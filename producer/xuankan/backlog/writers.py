@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
@@ -24,8 +25,10 @@ _CSV_HEADER: Final = (
     "score",
     "journal",
     *(f"journal_{f}" for f in _FACTS),
+    "nearness",
+    "papers",
 )
-_CSV_END: Final = ("scored", "release", "warnings")
+_CSV_END: Final = ("scored", "rows", "fit", "release", "warnings")
 
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":"))
@@ -81,7 +84,7 @@ class CsvWriter(_Lines):
         """As of `Writer`."""
         made = _entry(row, ranking)
         head = [_cell(made[name]) for name in _CSV_HEADER[:4]]
-        end = [made["scored"], made["release"], _cell(made["warnings"])]
+        end = [_cell(made[name]) for name in _CSV_END]
         return _csv(
             [
                 [
@@ -90,6 +93,8 @@ class CsvWriter(_Lines):
                     f"{place['score']:.6g}",
                     place["id"],
                     *(_cell(place[f]) for f in _FACTS),
+                    place["nearness"],
+                    _cell("; ".join(_paper(paper) for paper in place["papers"])),
                     *end,
                 ]
                 for place in made["journals"]
@@ -168,13 +173,21 @@ def _entry(row: Row, ranking: Ranking) -> dict[str, Any]:
                 "score": place.score,
                 "id": place.journal,
                 **{fact: place.metadata.get(fact) for fact in _FACTS},
+                "nearness": place.nearness,
+                "papers": [asdict(paper) for paper in place.evidence],
             }
             for place in ranking
         ],
         "scored": ranking.scored,
+        "rows": ranking.rows,
+        "fit": ranking.fit,
         "release": ranking.release,
         "warnings": ranking.warnings,
     }
+
+
+def _paper(paper: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, (f"{paper['title']} ({paper['year']})", paper["link"])))
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> bytes:

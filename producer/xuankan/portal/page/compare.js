@@ -1,7 +1,7 @@
 // A few journals side by side.
 
 import { $, h, outside } from "./dom.js";
-import { access, bar, charge, languages, page } from "./journal.js";
+import { access, bar, charge, languages, page, papers } from "./journal.js";
 import { number, percent, t } from "./speech.js";
 
 const MOST = 4;
@@ -54,6 +54,7 @@ function table() {
     ["quartile", ({ journal }) => journal.quartile],
     ["issn", ({ journal }) => journal.issns.join(", ")],
     ["subjects", ({ journal }) => journal.subjects.join(", ")],
+    ["similar", (place) => (place.evidence.length ? papers(place) : null)],
     ["evidence", ({ journal }) => (journal.examples?.length ? h("ul", { lang: "en" }, journal.examples.map((title) => h("li", {}, title))) : null)],
     ["homepage", ({ journal }) => (page(journal) ? outside(page(journal), t("visit"), `${journal.title}, ${t("new_tab")}`) : null)],
   ].filter(([, of]) => places.some((place) => of(place)));

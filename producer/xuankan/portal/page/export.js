@@ -13,6 +13,7 @@ const COLUMNS = [
   ["languages", (place) => place.journal.languages.join("; ")],
   ["subjects", (place) => place.journal.subjects.join("; ")],
   ["homepage", (place) => place.journal.homepage],
+  ["similar_papers", (place) => place.evidence.map(({ title, year, link }) => [`${title} (${year})`, link].filter(Boolean).join(" ")).join("; ")],
 ];
 
 /** RFC 4180, with the byte order mark without which Excel misreads accents. */

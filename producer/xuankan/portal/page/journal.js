@@ -1,6 +1,6 @@
 // What a journal is and costs, in words and as a bar: what the ranking and the comparison both show.
 
-import { h } from "./dom.js";
+import { h, outside } from "./dom.js";
 import { languageName, t } from "./speech.js";
 
 export const access = (journal) => t(journal.open_access ?? "access_unknown");
@@ -15,6 +15,10 @@ export function charge(journal) {
 export const page = (journal) => journal.homepage ?? (journal.issns[0] ? `https://portal.issn.org/resource/ISSN/${encodeURIComponent(journal.issns[0])}` : null);
 
 export const languages = (journal) => journal.languages.map(languageName).join(", ");
+
+/** The journal's papers that are most like the manuscript. */
+export const papers = ({ evidence }) =>
+  h("ul", { lang: "en" }, evidence.map(({ title, year, link }) => h("li", {}, outside(link, title, t("new_tab")), h("span", { class: "year" }, ` ${year}`))));
 
 /** A bar as long as the journal's fit beside the best one's. */
 export function bar(score, best) {

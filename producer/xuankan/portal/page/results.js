@@ -3,7 +3,7 @@
 import { compareBox } from "./compare.js";
 import { h, outside } from "./dom.js";
 import { save, toBibtex, toCsv, toJson } from "./export.js";
-import { access, bar, charge, languages, page } from "./journal.js";
+import { access, bar, charge, languages, page, papers } from "./journal.js";
 import { number, percent, seconds, t, translate } from "./speech.js";
 
 const STEP = 10;
@@ -26,6 +26,7 @@ export function showRanking(ranking, manuscript, shown = STEP) {
     shown: () => shown,
     elements: [
       head(ranking, manuscript),
+      ...(ranking.few_fit ? [h("p", { class: "few-fit", role: "note" }, t("few_fit"))] : []),
       ...(warnings.length ? [h("ul", { class: "warnings" }, warnings.map(({ text, lang }) => h("li", { lang }, text)))] : []),
       list,
       ...(rest > 0 ? [more] : []),
@@ -81,6 +82,7 @@ function card(place, best) {
       { class: "body" },
       h("h3", { tabindex: "-1" }, h("span", { class: "unseen" }, `${place.rank}. `), outside(page(journal), journal.title, t("new_tab"))),
       h("p", { class: "fit" }, bar(place.score, best), h("span", {}, t("fit_of", { percent: percent(place.score) }))),
+      place.evidence.length ? h("section", { class: "similar" }, h("h4", {}, t("similar")), papers(place)) : null,
       h(
         "p",
         { class: "badges" },
@@ -92,7 +94,7 @@ function card(place, best) {
       h(
         "div",
         { class: "place-foot" },
-        journal.examples?.length
+        !place.evidence.length && journal.examples?.length
           ? h("details", {}, h("summary", {}, t("evidence")), h("ul", { lang: "en" }, journal.examples.map((title) => h("li", {}, title))), h("p", { class: "hint" }, t("evidence_note")))
           : null,
         compareBox(place),
