@@ -31,7 +31,7 @@ _LAYOUTS = {
 """By the separators between the halves: RoBERTa and its kin are trained with two."""
 
 
-class Encoded(NamedTuple):
+class EncodedText(NamedTuple):
     """Token ids, int32 [T], cut to the template's budget, and how many tokens the whole text had."""
 
     ids: NDArray[np.int32]
@@ -150,19 +150,19 @@ class Template:
         """Tokens of the longest pair."""
         return self.max_manuscript_tokens + self.max_profile_tokens + SPECIAL_TOKENS + self.separators - 1
 
-    def encode_manuscript(self, title: str, abstract: str, keywords: Sequence[str] = ()) -> Encoded:
+    def encode_manuscript(self, title: str, abstract: str, keywords: Sequence[str] = ()) -> EncodedText:
         """Tokenize a manuscript, without special tokens."""
         parts = [title, ", ".join(keywords), abstract]
         return self._encode(". ".join(part for part in parts if part), self.max_manuscript_tokens)
 
-    def encode_profile(self, profile: str) -> Encoded:
+    def encode_profile(self, profile: str) -> EncodedText:
         """Tokenize a journal's profile, with no special tokens but the second separator of such a layout."""
         ids, total = self._encode(profile, self.max_profile_tokens)
-        return Encoded(np.insert(ids, 0, [self.sep_id] * (self.separators - 1)), total)
+        return EncodedText(np.insert(ids, 0, [self.sep_id] * (self.separators - 1)), total)
 
-    def _encode(self, text: str, budget: int) -> Encoded:
+    def _encode(self, text: str, budget: int) -> EncodedText:
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return Encoded(np.asarray(ids[:budget], dtype=np.int32), len(ids))
+        return EncodedText(np.asarray(ids[:budget], dtype=np.int32), len(ids))
 
     def _special(self, *names: str) -> int:
         added = self.tokenizer.get_added_tokens_decoder().values()
