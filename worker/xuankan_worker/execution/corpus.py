@@ -81,7 +81,7 @@ class Corpus:
                 found: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files}
             return cls._of(found, catalogue)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ReleaseError(f"{path} is no corpus of a release: {error}") from error
+            raise ReleaseError(f"{path} is not a corpus of a release: {error}") from error
 
     @classmethod
     def _of(cls, found: dict[str, NDArray[Any]], catalogue: Catalogue) -> Corpus:

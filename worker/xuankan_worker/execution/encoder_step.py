@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from xuankan_worker.engines.base import Encoded
 from xuankan_worker.execution.corpus import Corpus
 from xuankan_worker.execution.evidence_rows import EvidenceRows
 from xuankan_worker.execution.fusion import in_play, log_softmax
-from xuankan_worker.execution.nearness import Kernel, nearness
+from xuankan_worker.execution.nearness import EVIDENCE, Kernel, Nearness, nearness
 from xuankan_worker.in_flight import Considered
 from xuankan_worker.manifest import Fusion, Weights
 
@@ -43,21 +42,46 @@ class EncoderStep:
             requests: B.
             encoded: what the encoder said of their manuscripts, in their order.
         """
-        papers = encoded.neighbours
-        # Papers of journals that this catalogue lacks speak for none.
-        cosines = np.where(self._outside[papers], -np.inf, encoded.nearness).astype(np.float32)
-        journals = len(self.corpus.logit_column)
-        seen = nearness(cosines, papers, self._journal, self.corpus.year, journals, self._kernel)
-        shares = log_softmax(encoded.logits)
+        # One row of candidates a request, as long as the longest; all at once, as NumPy's calls would
+        # otherwise cost more than their work.
+        counts: NDArray[np.int64] = np.array([len(request.candidates) for request in requests])
+        places = np.arange(int(counts.max()))
+        real = places < counts[:, None]
+        candidates, first_stage = np.zeros(real.shape, np.int64), np.zeros(real.shape)
+        candidates[real] = np.concatenate([request.candidates for request in requests])
+        first_stage[real] = np.concatenate([request.first_stage for request in requests])
+
+        row: NDArray[np.int64] = np.arange(len(requests)).reshape(-1, 1)
+        seen = self._near(encoded)
+        column: NDArray[np.int32] = self.corpus.logit_column[candidates]
+        shares: NDArray[np.float64] = log_softmax(encoded.logits)[row, np.maximum(column, 0)]
+        encoder = np.where(column < 0, np.nan, shares)
+        near = (part[row, candidates] for part in (seen.mean, seen.density))
+        parts = np.stack([first_stage, encoder, *near], axis=2)
+        fused = _fused(parts, self.fusion.base, self.fusion.unseen_base)
+        base = log_softmax(np.where(real, fused, -np.inf))
+        chosen: NDArray[np.bool_] = in_play(base, self.fusion.coverage, self.fusion.most_rows) & real
+        evidence: NDArray[np.int32] = seen.evidence[row, candidates]
+        cosines: NDArray[np.float32] = seen.cosines[row, candidates]
+        manuscripts = np.array([len(request.tokens) for request in requests])
+        lengths = np.zeros(real.shape, np.int32)
+        lengths[chosen] = self.rows.row_lengths(
+            np.broadcast_to(manuscripts[:, None], real.shape)[chosen], candidates[chosen], evidence[chosen]
+        )
+        order: NDArray[np.intp] = np.argsort(np.where(chosen, -base, np.inf), axis=1, kind="stable")
+        fit = _fit(self.fusion, encoded.nearness[:, :EVIDENCE].mean(axis=1), base.max(axis=1))
+        parts = parts.astype(np.float32)
         return [
-            self._of_one(
-                request,
-                shares[row],
-                (seen.mean[row], seen.density[row]),
-                (seen.evidence[row], seen.cosines[row]),
-                float(encoded.nearness[row, :3].mean()),
+            Considered(
+                parts=parts[one, :count],
+                base=base[one, :count],
+                rows=(rows := order[one, :in_use]),
+                lengths=lengths[one, rows],
+                evidence=evidence[one, :count],
+                cosines=cosines[one, :count],
+                fit=None if fit is None else float(fit[one]),
             )
-            for row, request in enumerate(requests)
+            for one, (count, in_use) in enumerate(zip(counts, np.count_nonzero(chosen, axis=1), strict=True))
         ]
 
     def full(self, considered: Considered, cross_encoder: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -68,45 +92,28 @@ class EncoderStep:
         weight = np.where(unseen, self.fusion.unseen_full.cross_encoder, self.fusion.full.cross_encoder)
         return fused + weight * cross_encoder
 
-    def _of_one(
-        self,
-        request: Request,
-        shares: NDArray[np.float64],
-        near: tuple[NDArray[np.float32], NDArray[np.float32]],
-        papers: tuple[NDArray[np.int32], NDArray[np.float32]],
-        nearest: float,
-    ) -> Considered:
-        candidates = request.candidates
-        column = self.corpus.logit_column[candidates]
-        encoder = np.where(column < 0, np.nan, shares[np.maximum(column, 0)])
-        parts = np.stack([request.first_stage, encoder, *(part[candidates] for part in near)], axis=1)
-        base = log_softmax(_fused(parts, self.fusion.base, self.fusion.unseen_base))
-        chosen = np.flatnonzero(in_play(base[None], self.fusion.coverage, self.fusion.most_rows)[0])
-        rows = chosen[np.argsort(-base[chosen], kind="stable")]
-        evidence = papers[0][candidates]
-        return Considered(
-            parts=parts.astype(np.float32),
-            base=base,
-            rows=rows,
-            lengths=self.rows.row_lengths(len(request.tokens), candidates[rows], evidence[rows]),
-            evidence=evidence,
-            cosines=papers[1][candidates],
-            fit=_fit(self.fusion, nearest, float(base.max())),
-        )
+    def _near(self, encoded: Encoded) -> Nearness:
+        papers = encoded.neighbours
+        # Papers of journals that this catalogue lacks speak for none.
+        cosines = np.where(self._outside[papers], -np.inf, encoded.nearness).astype(np.float32)
+        journals = len(self.corpus.logit_column)
+        return nearness(cosines, papers, self._journal, self.corpus.year, journals, self._kernel)
 
 
 def _fused(parts: NDArray[np.floating], seen: Weights, unseen: Weights) -> NDArray[np.float64]:
-    """Weighted sums, float64 [N], of parts, [N, 4], in which NaN tells journals that the encoder lacks."""
+    """Weighted sums, [...], of parts, [..., 4], in which NaN tells journals that the encoder lacks."""
     values = parts.astype(np.float64)
-    missing = np.isnan(values[:, 1])
-    values[:, 1] = np.where(missing, 0.0, values[:, 1])
+    missing = np.isnan(values[..., 1])
+    values[..., 1] = np.where(missing, 0.0, values[..., 1])
     both = (values @ np.array([getattr(w, part) for part in _PARTS]) + w.constant for w in (seen, unseen))
     known, guessed = both
     return np.where(missing, guessed, known)
 
 
-def _fit(fusion: Fusion, nearest: float, likeliest: float) -> float | None:
+def _fit(
+    fusion: Fusion, nearest: NDArray[np.floating], likeliest: NDArray[np.floating]
+) -> NDArray[np.float64] | None:
     if (fit := fusion.fit) is None:
         return None
     logit = fit["constant"] + fit["nearest"] * nearest + fit["likeliest"] * likeliest
-    return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
+    return 1 / (1 + np.exp(-np.clip(logit, -30.0, 30.0)))

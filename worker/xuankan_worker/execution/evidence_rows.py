@@ -71,11 +71,21 @@ class EvidenceRows:
         self._column, self._journal_tokens = corpus.logit_column, journal_tokens
 
     def row_lengths(
-        self, manuscript_tokens: int, journals: NDArray[np.integer], evidence: NDArray[np.int32]
+        self,
+        manuscript_tokens: NDArray[np.integer],
+        journals: NDArray[np.integer],
+        evidence: NDArray[np.int32],
     ) -> NDArray[np.int32]:
-        """Tokens of the rows of a manuscript with these journals and papers, int32 [n]."""
+        """Tokens of rows, int32 [n].
+
+        Args:
+            manuscript_tokens: integer [n], of each row's manuscript.
+            journals: integer [n], catalogue positions.
+            evidence: int32 [n, 3], as in a segment.
+        """
         _, lengths = self._pieces(journals, evidence)
-        return lengths.sum(axis=1, dtype=np.int32) + np.int32(manuscript_tokens + SPECIAL_TOKENS - 1)
+        second = lengths.sum(axis=1) + manuscript_tokens
+        return (second + SPECIAL_TOKENS - 1).astype(np.int32)
 
     def assemble(self, bucket: int, segments: Sequence[EvidenceSegment]) -> TokenBatch:
         """Build a batch padded to `bucket` tokens; its rows are the segments' rows in order."""
