@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from xuankan.catalogue import Catalogue, Journal
     from xuankan.client.bulk import Outcome
     from xuankan.client.limits import Limits, Pressure
-    from xuankan.client.prepare import Options
-    from xuankan.client.producer import Producer, Ticket
+    from xuankan.client.options import RankingOptions
+    from xuankan.client.producer import Producer
     from xuankan.client.rankings import Ranking, RankingTimings
+    from xuankan.client.requests import RequestStatus, Ticket
     from xuankan.client.sync import SyncProducer
     from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker
     from xuankan.errors import XuankanError
@@ -34,13 +35,14 @@ __all__ = [
     "Journal",
     "Limits",
     "Manuscript",
-    "Options",
     "Outcome",
     "Pressure",
     "Producer",
     "RankedJournal",
     "Ranking",
+    "RankingOptions",
     "RankingTimings",
+    "RequestStatus",
     "SyncProducer",
     "Ticket",
     "XuankanError",
@@ -54,15 +56,16 @@ _HOMES = {
     "Journal": "catalogue",
     "Limits": "client.limits",
     "Manuscript": "manuscript",
-    "Options": "client.prepare",
     "Outcome": "client.bulk",
     "Pressure": "client.limits",
     "Producer": "client.producer",
     "RankedJournal": "protocol.wire",
     "Ranking": "client.rankings",
+    "RankingOptions": "client.options",
     "RankingTimings": "client.rankings",
+    "RequestStatus": "client.requests",
     "SyncProducer": "client.sync",
-    "Ticket": "client.producer",
+    "Ticket": "client.requests",
     "XuankanError": "errors",
 }
 

@@ -29,9 +29,8 @@ from tests.support.engine import ScoresOnly
 from tests.support.server import ValkeyProcess
 from tests.support.simulation import unseen_papers
 
-from xuankan import Catalogue, Manuscript, Options, Producer
+from xuankan import Catalogue, Manuscript, Producer, RankingOptions
 from xuankan.backlog.rerank import IN_FLIGHT, rerank
-from xuankan.backlog.results import Results
 from xuankan.backlog.sources import Backlog
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.template import Template
@@ -87,37 +86,37 @@ def clocks_s() -> NDArray[np.float64]:
     return np.array([time.monotonic(), time.process_time()])
 
 
-async def raw_s(producer: Producer, given: list[Manuscript], options: Options) -> NDArray[np.float64]:
+async def raw_s(producer: Producer, given: list[Manuscript], options: RankingOptions) -> NDArray[np.float64]:
     started_s = clocks_s()
-    async for outcome in producer.rank_many(given, in_flight=IN_FLIGHT, **options):
+    async for outcome in producer.rank_many(given, options, in_flight=IN_FLIGHT):
         assert outcome.ranking is not None, outcome.error
     return clocks_s() - started_s
 
 
-async def rerank_s(
-    producer: Producer, results: Results, path: Path, out: Path, options: Options
-) -> NDArray[np.float64]:
+async def rerank_s(producer: Producer, path: Path, out: Path, options: RankingOptions) -> NDArray[np.float64]:
     started_s = clocks_s()
     backlog = Backlog.open([path])
-    report = await rerank(producer, results, backlog, out, options)
+    report = await rerank(producer, backlog, out, options)
     assert report.progress.ranked == backlog.total
     return clocks_s() - started_s
 
 
-async def compare(url: str, directory: Path, count: int, rounds: int, suffix: str, options: Options) -> None:
+async def compare(
+    url: str, directory: Path, count: int, rounds: int, suffix: str, options: RankingOptions
+) -> None:
     path = write(directory / "round.jsonl", count)
     given = [Manuscript(one["title"], one["abstract"]) for one in manuscripts(count)]
     ratios: list[NDArray[np.float64]] = []
-    async with Producer(url, namespace=NAMESPACE) as producer, Results(url, NAMESPACE) as results:
+    async with Producer(url, namespace=NAMESPACE) as producer:
         await raw_s(producer, given[:500], options)
         for turn in range(rounds):
             out = directory / f"round-{turn}{suffix}"
             if turn % 2:
-                all_of_it = await rerank_s(producer, results, path, out, options)
+                all_of_it = await rerank_s(producer, path, out, options)
                 raw = await raw_s(producer, given, options)
             else:
                 raw = await raw_s(producer, given, options)
-                all_of_it = await rerank_s(producer, results, path, out, options)
+                all_of_it = await rerank_s(producer, path, out, options)
             out.unlink()
             ratios.append(all_of_it / raw - 1)
             click.echo(
@@ -138,12 +137,12 @@ def resident_mib(process: int, what: str) -> float:
     return int(status.partition(f"{what}:")[2].split()[0]) / 1024
 
 
-def rank_all(url: str, directory: Path, count: int, suffix: str, options: Options) -> None:
+def rank_all(url: str, directory: Path, count: int, suffix: str, options: RankingOptions) -> None:
     path, out = write(directory / "all.jsonl", count), directory / f"ranked{suffix}"
     click.echo(f"{count:,} manuscripts, {path.stat().st_size / 2**20:.0f} MiB of JSON lines")
     command = [
         *(sys.executable, "-m", "xuankan.cli.main", "rerank", str(path), "--out", str(out)),
-        *("--namespace", NAMESPACE, "--candidates", str(options.get("candidates"))),
+        *("--namespace", NAMESPACE, "--candidates", str(options.candidates)),
     ]
     started_s = time.monotonic()
     child = subprocess.Popen(command, env={**os.environ, "XUANKAN_REDIS": url}, stderr=subprocess.PIPE)
@@ -178,7 +177,7 @@ def main(ctx: click.Context, count: int, per_round: int, rounds: int, candidates
     """Measure."""
     if ctx.invoked_subcommand is not None:
         return
-    options = Options(candidates=candidates, top_k=10)
+    options = RankingOptions(candidates=candidates, top_k=10)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         server = ValkeyProcess(directory)

@@ -8,12 +8,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.plan import Work
 from tests.chaos.world import KEYS, OPTIONS, digest, manuscript, preparer
-from xuankan.client.prepare import Options
 from xuankan.client.producer import Producer
 from xuankan.errors import (
     RequestCancelled,
@@ -88,18 +88,17 @@ class _Asker:
 
     async def _ask(self, producer: Producer, one: Work, seen: dict[str, Any]) -> dict[str, Any]:
         text = manuscript(one.text, one.marker)
-        options: Options = {**OPTIONS, "lane": one.lane}
-        if one.action == "expire":
-            options["deadline_s"] = one.after_s
+        deadline_s = one.after_s if one.action == "expire" else None
+        options = replace(OPTIONS, lane=one.lane, deadline_s=deadline_s)
         try:
             if one.action in ("submit", "cancel"):
-                await producer.submit(text, request_id=one.id, **options)
+                await producer.submit(text, options, request_id=one.id)
                 if one.action == "cancel":
                     await asyncio.sleep(one.after_s)
                     seen["cancel"] = await producer.cancel(one.id)
                 ranking = await producer.result(one.id)
             else:
-                ranking = await producer.rank(text, request_id=one.id, **options)
+                ranking = await producer.rank(text, options, request_id=one.id)
         except RequestInvalid as error:
             return {"saw": "invalid", "code": error.code}
         except RequestFailed as error:

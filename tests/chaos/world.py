@@ -18,7 +18,8 @@ from tests.chaos.plan import Marker, Work
 from tests.support.engine import ScriptedEngine, ScriptedSlot, score_tokens
 from xuankan.candidates import FirstStage
 from xuankan.catalogue import Catalogue
-from xuankan.client.prepare import Options, Preparer
+from xuankan.client.options import RankingOptions
+from xuankan.client.prepare import Preparer
 from xuankan.manuscript import Manuscript
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.ranked import RankedJournal
@@ -138,7 +139,7 @@ def served_model(row_s: float) -> ServedModel:
     return found
 
 
-OPTIONS: Final[Options] = {"candidates": CANDIDATES, "top_k": TOP_K}
+OPTIONS: Final = RankingOptions(candidates=CANDIDATES, top_k=TOP_K)
 
 
 @cache

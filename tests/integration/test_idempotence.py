@@ -13,7 +13,7 @@ from tests.support.engine import ScriptedEngine
 from tests.support.portal import assert_right, manuscript, producer
 from tests.support.proxy import Proxy
 from tests.support.world import KEYS, Queue, run_burst, running
-from xuankan import Filters, Manuscript, Options
+from xuankan import Filters, Manuscript, RankingOptions
 from xuankan.client.prepare import digest
 from xuankan.errors import RequestConflict, RequestExpired
 from xuankan.protocol.scripts import RESULT_TTL_MS, TICKET_TTL_MS
@@ -84,18 +84,18 @@ async def test_an_id_that_is_used_for_something_else_is_an_error_and_no_silence(
             await engine.wait_started()
         if state == "finished":
             await portal.result("mine")
-        changes: list[tuple[Manuscript, Options]] = [
-            (manuscript(2), {}),
-            (manuscript(1), {"top_k": 3}),
-            (manuscript(1), {"candidates": ["journal-1", "journal-2"]}),
-            (manuscript(1), {"filters": Filters(subjects=("surgery",))}),
+        changes: list[tuple[Manuscript, RankingOptions]] = [
+            (manuscript(2), RankingOptions()),
+            (manuscript(1), RankingOptions(top_k=3)),
+            (manuscript(1), RankingOptions(candidates=["journal-1", "journal-2"])),
+            (manuscript(1), RankingOptions(filters=Filters(subjects=("surgery",)))),
         ]
         for other, options in changes:
             with pytest.raises(RequestConflict, match="'mine' was used for another manuscript") as told:
-                await portal.submit(other, request_id="mine", **options)
+                await portal.submit(other, options, request_id="mine")
             assert told.value.field == "request_id"
             with pytest.raises(RequestConflict):
-                await portal.rank(other, request_id="mine", **options)
+                await portal.rank(other, options, request_id="mine")
         # The same again, more urgent: that is no other request.
         same = await portal.submit(manuscript(1), request_id="mine", lane="interactive", deadline_s=60)
         assert not same.new
@@ -146,7 +146,7 @@ async def test_two_at_once_get_one_ranking(server_url: str, queue: Queue) -> Non
 
 def test_a_digest_depends_on_what_is_asked_and_on_nothing_else() -> None:
     def of(paper: Manuscript | None = None, name: str = "mine", **options: object) -> str:
-        return digest(paper or manuscript(1), Options(**options), name)  # pyright: ignore[reportArgumentType]
+        return digest(paper or manuscript(1), RankingOptions(**options), name)  # pyright: ignore[reportArgumentType]
 
     assert of() == of(lane="bulk", deadline_s=4.0, on_full="raise", filters=None, top_k=10, candidates=100)
     assert of(candidates=["b", "a"]) == of(candidates=("a", "b"))

@@ -22,10 +22,9 @@ from tests.support.portal import manuscript, producer, ranked_ids
 from tests.support.secured import secured_server
 from tests.support.server import ValkeyProcess
 from tests.support.world import KEYS, Queue, catalogue, config, running, served_model
-from xuankan import Catalogue, Filters, Options
+from xuankan import Catalogue, Filters, RankingOptions
 from xuankan.backlog.rerank import RerankReport
 from xuankan.backlog.rerank import rerank as rerank_all
-from xuankan.backlog.results import Results
 from xuankan.backlog.sources import Backlog, Shard
 from xuankan.errors import FilterError, RequestIncompatible
 from xuankan.protocol.template import Template
@@ -136,10 +135,10 @@ def scored_rows(engine: ScriptedEngine) -> int:
 
 async def rank(url: str, backlog: Path, out: Path, shard: str = "0/1", **changes: Any) -> RerankReport:
     """What the command does, without a process for it."""
-    options = Options(candidates=CANDIDATES, top_k=3, filters=changes.pop("filters", None))
-    async with producer(url, **changes) as portal, Results(url, KEYS.namespace) as results:
+    options = RankingOptions(candidates=CANDIDATES, top_k=3, filters=changes.pop("filters", None))
+    async with producer(url, **changes) as portal:
         rows = Backlog.open([backlog])
-        return await rerank_all(portal, results, rows, out, options, shard=Shard.parse(shard), in_flight=16)
+        return await rerank_all(portal, rows, out, options, shard=Shard.parse(shard), in_flight=16)
 
 
 async def test_every_format_of_output_holds_the_same(server_url: str, queue: Queue, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.world import KEYS, catalogue, expected
-from xuankan import Manuscript, Producer, Ranking, SyncProducer
-from xuankan.client.prepare import Options, Preparer
+from xuankan import Manuscript, Producer, Ranking, RankingOptions, SyncProducer
+from xuankan.client.prepare import Preparer
 
 _WORDS = (
     "plasma",
@@ -58,7 +58,9 @@ def assert_right(ranking: Ranking, of: Manuscript, **options: Any) -> None:
 
 def ranked_ids(of: Manuscript, **options: Any) -> list[str]:
     """The journals that the model gives, computed by hand."""
-    asked = _preparer().request(of, Options(**options), request_id="x", reply="x", now_ms=0, server_now_ms=0)
+    asked = _preparer().request(
+        of, RankingOptions(**options), request_id="x", reply="x", now_ms=0, server_now_ms=0
+    )
     return [journal for journal, _ in expected(asked)]
 
 

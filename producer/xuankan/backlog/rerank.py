@@ -7,19 +7,18 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from xuankan.backlog.job import Job, JobProgress
-from xuankan.backlog.pipeline import in_order
-from xuankan.backlog.results import Results
 from xuankan.backlog.rows import Row
 from xuankan.backlog.sources import Backlog, Shard
 from xuankan.backlog.writers import Writer, bad_line, open_writer
 from xuankan.candidates import Filters
-from xuankan.client.prepare import Options
+from xuankan.client.options import RankingOptions
+from xuankan.client.pipeline import InThread, pipeline
 from xuankan.client.producer import Producer
 from xuankan.errors import (
     ManuscriptError,
@@ -31,6 +30,8 @@ from xuankan.manuscript import Manuscript
 
 IN_FLIGHT: Final = 128
 """Manuscripts on the queue at a time: two seconds of an H200's work at 100 candidates each."""
+_AHEAD: Final = 4
+"""So many times `in_flight` outcomes may wait for an earlier one, so that a slow row does not stop others."""
 _COMMIT_S: Final = 1.0
 _COMMIT_ROWS: Final = 2_000
 
@@ -101,26 +102,27 @@ class _Ledger:
         return saved
 
 
-def plan(backlog: Backlog, out: Path, shard: Shard, options: Options, catalogue: str) -> dict[str, Any]:
+def plan(
+    backlog: Backlog, out: Path, shard: Shard, options: RankingOptions, catalogue: str
+) -> dict[str, Any]:
     """What a job does, as plain values: two jobs of equal plans write the same."""
     return {
         "backlog": {"files": len(backlog.sources), "rows": backlog.total, "blake2b": backlog.digest},
         "columns": dict(backlog.columns.given),
         "shard": f"{shard.index}/{shard.of}",
         "format": out.suffix.lower(),
-        "top_k": options.get("top_k", 10),
-        "candidates": options.get("candidates", 100),
-        "filters": asdict(options.get("filters") or Filters()),
+        "top_k": options.top_k,
+        "candidates": options.candidates,
+        "filters": asdict(options.filters or Filters()),
         "catalogue": catalogue,
     }
 
 
 async def rerank(
     producer: Producer,
-    results: Results,
     backlog: Backlog,
     out: Path,
-    options: Options,
+    options: RankingOptions,
     *,
     shard: Shard | None = None,
     in_flight: int = IN_FLIGHT,
@@ -135,10 +137,9 @@ async def rerank(
 
     Args:
         producer: open, of the catalogue that the workers have.
-        results: of the same server and namespace.
         backlog: what to rank.
         out: the file to write; the suffix says the format. See `job` for the files beside it.
-        options: see `Options`; lane and deadline are not taken from here.
+        options: lane, deadline and what to do while the queue is full are not taken from here.
         shard: which range of the backlog; all of it if not given.
         in_flight: requests on the queue at a time.
         restart: forget what there is of `out`.
@@ -153,24 +154,25 @@ async def rerank(
         ServerUnavailable: the server was away for too long. What was ranked is written.
     """
     shard, writer, watch = shard or Shard(), open_writer(out), watch or _unwatched
-    options = options.copy()
-    options["lane"] = "bulk"
+    options = replace(options, lane="bulk", deadline_s=None, on_full="wait")
     start, stop = shard.bounds(backlog.total)
     job = Job(out, plan(backlog, out, shard, options, producer.catalogue.version), writer, restart=restart)
     try:
         watch(job.progress, stop - start)
         was_done = job.state == "done"
         if job.state == "running":
-            rows = backlog.rows(start + job.progress.rows, stop)
+            rows = InThread(backlog.rows(start + job.progress.rows, stop))
             work = partial(_rank, producer, job.name, writer, options)
             ledger = _Ledger(job, writer)
             try:
                 async with (
-                    aclosing(in_order(rows, work, in_flight)) as outcomes,
+                    aclosing(
+                        pipeline(rows, work, in_flight, ordered=True, held=_AHEAD * in_flight)
+                    ) as outcomes,
                     aclosing(_save(outcomes, ledger)) as saves,
                 ):
                     async for saved in saves:
-                        await results.let_go(saved)
+                        await producer.release(saved)
                         watch(ledger.progress, stop - start)
             except (RequestIncompatible, RequestConflict):
                 job.rename()
@@ -199,12 +201,12 @@ async def _save(outcomes: AsyncIterator[_Done], ledger: _Ledger) -> AsyncGenerat
     yield saved
 
 
-async def _rank(producer: Producer, job: str, writer: Writer, options: Options, row: Row) -> _Done:
+async def _rank(producer: Producer, job: str, writer: Writer, options: RankingOptions, row: Row) -> _Done:
     request_id = f"{job}-{row.number}"
     if row.reason:
         return _Done(request_id, bad=bad_line(row, "unreadable", row.reason))
     try:
-        ranking = await producer.rank(Manuscript.from_mapping(row.fields), request_id=request_id, **options)
+        ranking = await producer.rank(Manuscript.from_mapping(row.fields), options, request_id=request_id)
     except ManuscriptError as error:
         return _Done(request_id, bad=bad_line(row, "manuscript", str(error)))
     except RequestIncompatible:

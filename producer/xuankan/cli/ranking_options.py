@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from xuankan import Options
+    from xuankan import RankingOptions
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _COUNT = click.IntRange(1, 10_000)
@@ -69,15 +69,15 @@ def asking(command: _F) -> _F:
     return command
 
 
-def as_options(asked: dict[str, Any]) -> Options:
-    """What the options of `asking` gave.
+def as_options(asked: dict[str, Any], deadline_s: float | None = None) -> RankingOptions:
+    """What the options of `asking` gave, and a deadline.
 
     Raises:
-        FilterError: a filter that makes no sense.
+        InputError: a filter that makes no sense.
     """
-    from xuankan import Filters, Options
+    from xuankan import Filters, RankingOptions
 
-    return Options(
+    return RankingOptions(
         top_k=asked["top_k"],
         candidates=list(asked["journals"]) or asked["candidates"],
         filters=Filters(
@@ -87,4 +87,5 @@ def as_options(asked: dict[str, Any]) -> Options:
             asked["publishers"],
             asked["subjects"],
         ),
+        deadline_s=deadline_s,
     )

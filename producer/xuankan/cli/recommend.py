@@ -11,12 +11,10 @@ from xuankan.cli.options import catalogue_option, check_embedded, namespace_opti
 from xuankan.cli.ranking_options import as_options, asking
 
 if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from xuankan import Manuscript, Options, Outcome
-
-    Given = Manuscript | Mapping[str, Any]
+    from xuankan import Outcome, RankingOptions
+    from xuankan.client.bulk import Given
 
 _AT_ONCE = 16
 
@@ -77,8 +75,7 @@ def recommend(
 
     given: Iterable[Given]
     given = [Manuscript(title or "", abstract or "")] if file is None else read_manuscripts(file, file.name)
-    options = as_options(asked)
-    options["deadline_s"] = timeout_s
+    options = as_options(asked, deadline_s=timeout_s)
     ended_well = run(
         _recommend(given, options, None if embedded else url, namespace, catalogue_file, as_json)
     )
@@ -87,22 +84,22 @@ def recommend(
 
 async def _recommend(
     given: Iterable[Given],
-    options: Options,
+    options: RankingOptions,
     url: str | None,
     namespace: str,
     catalogue_file: Path | None,
     as_json: bool,
 ) -> bool:
     """Rank all and show them in their order, a few at a time; whether every one has a ranking."""
-    import asyncio
-    from collections import deque
+    from contextlib import aclosing
+    from itertools import chain
 
-    from xuankan import Producer
+    from xuankan import Manuscript, Producer, Ranking
     from xuankan.cli.running import given_catalogue, served
-    from xuankan.client.bulk import rank_one
+    from xuankan.client.bulk import rank_each
 
     catalogue, worker_options = given_catalogue(catalogue_file)
-    manuscripts = enumerate(given)
+    manuscripts, ended_well = iter(given), True
     first = next(manuscripts, None)  # unusable input is said before anything is started
     if first is None:
         return True
@@ -111,22 +108,14 @@ async def _recommend(
         Producer(server_url, namespace=namespace, catalogue=catalogue, server_timeout_s=5.0) as producer,
     ):
 
-        async def work(index: int, one: Given) -> Outcome:
-            return await rank_one(lambda manuscript: producer.rank(manuscript, **options), index, one)
+        async def rank(manuscript: Manuscript) -> Ranking:
+            return await producer.rank(manuscript, options)
 
-        waiting: deque[asyncio.Task[Outcome]] = deque([asyncio.create_task(work(*first))])
-        ended_well = True
-        try:
-            for index, one in manuscripts:
-                if len(waiting) == _AT_ONCE:
-                    ended_well &= _show(await waiting.popleft(), as_json)
-                waiting.append(asyncio.create_task(work(index, one)))
-            while waiting:
-                ended_well &= _show(await waiting.popleft(), as_json)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        async with aclosing(
+            rank_each(rank, chain((first,), manuscripts), _AT_ONCE, ordered=True)
+        ) as outcomes:
+            async for outcome in outcomes:
+                ended_well &= _show(outcome, as_json)
     return ended_well
 
 

@@ -11,7 +11,7 @@ from xuankan.cli.options import catalogue_option, namespace_option, redis_option
 from xuankan.cli.ranking_options import as_options, asking
 
 if TYPE_CHECKING:
-    from xuankan import Options
+    from xuankan import RankingOptions
     from xuankan.backlog.rerank import RerankReport
     from xuankan.backlog.sources import Backlog, Shard
 
@@ -99,7 +99,7 @@ def rerank(
 async def _rerank(
     backlog: Backlog,
     out: Path,
-    options: Options,
+    options: RankingOptions,
     shard: Shard,
     in_flight: int,
     restart: bool,
@@ -111,7 +111,6 @@ async def _rerank(
 
     from xuankan import Producer
     from xuankan.backlog.rerank import rerank as rank_all
-    from xuankan.backlog.results import Results
     from xuankan.cli.job_progress import Watched
     from xuankan.cli.running import given_catalogue, served
     from xuankan.errors import ServerUnavailable, XuankanError
@@ -124,11 +123,9 @@ async def _rerank(
                 Producer(
                     server_url, namespace=namespace, catalogue=catalogue, server_timeout_s=_SERVER_TIMEOUT_S
                 ) as producer,
-                Results(server_url, namespace) as results,
             ):
                 report = await rank_all(
                     producer,
-                    results,
                     backlog,
                     out,
                     options,

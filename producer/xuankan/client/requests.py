@@ -1,22 +1,25 @@
-"""A producer's requests on the server: submitting, waiting, ending."""
+"""A producer's requests on the server: submitting, looking, waiting, ending, letting go."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from xuankan.client.back_pressure import BackPressure
 from xuankan.client.limits import Limits, OnFull
 from xuankan.client.replies import Replies, Waiter
-from xuankan.errors import RequestConflict, ResultUnknown
+from xuankan.errors import RequestConflict, ResultUnknown, ServerUnavailable, WaitTimeout
 from xuankan.protocol import scripts
-from xuankan.protocol.keys import Keys, Lane
-from xuankan.protocol.scripts import Kept, Seen, Submitted
+from xuankan.protocol.keys import GROUP, Keys, Lane
+from xuankan.protocol.lua import KeyList, script
+from xuankan.protocol.scripts import Kept, QueuedAs, Seen, Submitted
 from xuankan.protocol.sealing import Sealer
 from xuankan.protocol.wire import Failure, Result, Status
 from xuankan.transport.server import Server
@@ -24,6 +27,43 @@ from xuankan.transport.server import Server
 _HINTED_LOOK_S: Final = 2.0
 _FIRST_LOOK_S: Final = 0.05
 _LONGEST_HINTED_LOOK_S, _LONGEST_LOOK_S = 5.0, 1.0
+_RELEASED_MS: Final = 60_000
+_RELEASE_S: Final = 2.0
+
+
+# One call for all: a command for each would cost a backlog's producer as much as reading its row.
+@script("for _, result in ipairs(results) do redis.call('PEXPIRE', result, left_ms) end")
+def _shorten(*, results: KeyList, left_ms: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A submitted request.
+
+    Attributes:
+        request_id: what `result`, `status` and `cancel` want; keep it to fetch the ranking from another
+            process.
+        new: whether this submission added it. False: the id was known, or a broken connection made the client
+            send the request twice.
+        warnings: what may make the ranking worse than it could be.
+    """
+
+    request_id: str
+    new: bool
+    warnings: tuple[str, ...] = ()
+
+
+class RequestStatus(NamedTuple):
+    """How far a request is.
+
+    Attributes:
+        state: `queued`; `running`: a worker has it; `finished`: it has a ranking, or an error that says why
+            not; `unknown`: no such request is queued, and no result of it is kept.
+        lane: of a request that is queued or running; else None.
+    """
+
+    state: Literal["queued", "running", "finished", "unknown"]
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +100,13 @@ class Requests:
         sealer: Sealer | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._server = Server(url, keys, server_timeout_s)
+        self.server = Server(url, keys, server_timeout_s)
         self._keys = keys
         self._address = address
         self.sealer = Sealer.from_environment() if sealer is None else sealer
         self._clock_offset_ms = 0.0
-        self.replies = Replies(url, self._server, keys, address)
-        self.back_pressure = BackPressure(self._server, keys, limits or Limits())
+        self.replies = Replies(url, self.server, keys, address)
+        self.back_pressure = BackPressure(self.server, keys, limits or Limits())
 
     async def open(self) -> None:
         """Reach the server and read its clock.
@@ -80,17 +120,17 @@ class Requests:
             seconds, microseconds = cast(tuple[int, int], await cast(Any, redis).time())
             self._clock_offset_ms = seconds * 1000 + microseconds / 1000 - (before_ms + now_ms()) / 2
 
-        await self._server.call("tell the time", read_clock)
+        await self.server.call("tell the time", read_clock)
 
     async def settle(self, timeout_s: float) -> None:
         """Wait until what was sent is answered."""
-        await self._server.settle(timeout_s)
+        await self.server.settle(timeout_s)
 
     async def close(self) -> None:
         """Close the connections."""
         await self.back_pressure.close()
         await self.replies.close()
-        await self._server.close()
+        await self.server.close()
 
     def server_now_ms(self) -> float:
         """Unix time on the server's clock, which deadlines are measured by."""
@@ -141,7 +181,7 @@ class Requests:
             except OutOfMemoryError:
                 return None
 
-        submitted = await self._server.call("take the request", send)
+        submitted = await self.server.call("take the request", send)
         if submitted is not None and submitted.state == "conflict":
             raise RequestConflict(
                 "request_id",
@@ -156,9 +196,46 @@ class Requests:
         Raises:
             ServerUnavailable: the server was away for too long.
         """
-        return await self._server.call(
+        return await self.server.call(
             "tell of a result", lambda redis: scripts.look(redis, self._keys, request_id)
         )
+
+    async def status(self, request_id: str) -> RequestStatus:
+        """How far a request is.
+
+        Raises:
+            ServerUnavailable: the server was away for too long.
+        """
+
+        async def ask(redis: Redis) -> RequestStatus:
+            seen = await scripts.look(redis, self._keys, request_id)
+            if seen.result is not None:
+                return RequestStatus("finished")
+            if seen.ticket is None:
+                return RequestStatus("unknown")
+            running = await self._is_pending(redis, seen.ticket)
+            return RequestStatus("running" if running else "queued", seen.ticket.lane)
+
+        return await self.server.call("tell how far a request is", ask)
+
+    async def _is_pending(self, redis: Redis, ticket: QueuedAs) -> bool:
+        stream, entry = self._keys.stream(ticket.lane), ticket.entry
+        try:
+            command = cast(Any, redis).execute_command
+            return bool(await command("XPENDING", stream, GROUP, entry, entry, 1, parse_detail=True))
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            return False  # no worker has ever been there
+
+    async def release(self, request_ids: Sequence[str]) -> None:
+        """Let results go after a minute, if the server is there; else they go when their hour is over."""
+        if not request_ids:
+            return
+        call = _shorten(results=[self._keys.result(one) for one in request_ids], left_ms=_RELEASED_MS)
+        with contextlib.suppress(ServerUnavailable, TimeoutError):
+            async with asyncio.timeout(_RELEASE_S):
+                await self.server.call("take lifetimes", call.send)
 
     async def wait(
         self, request_id: str, waiter: Waiter, submitted: Submitted, again: Submission | None = None
@@ -191,6 +268,29 @@ class Requests:
                 raise ResultUnknown(f"the server has lost request {request_id}: submit it again")
             submitted = await self.submit(again)
 
+    async def result(self, request_id: str, timeout_s: float | None) -> Kept:
+        """The result of a request, submitted here or elsewhere; a `timeout_s` of 0 looks once.
+
+        Raises:
+            ResultUnknown: no such request is queued, and no result of it is kept.
+            WaitTimeout: there is none within `timeout_s`.
+            ServerUnavailable: the server was away for too long.
+        """
+        with self.replies.expect(request_id) as waiter:
+            seen = await self.look(request_id)
+            if seen.result is not None:
+                return seen.result
+            if seen.ticket is None:
+                raise ResultUnknown(f"request {request_id} is not queued, and no result of it is kept")
+            timeout = asyncio.timeout(timeout_s)
+            try:
+                async with timeout:
+                    return await self.wait(request_id, waiter, Submitted("queued", seen.ticket))
+            except TimeoutError:
+                if timeout_s is None or not timeout.expired():
+                    raise
+                raise WaitTimeout(f"request {request_id} has no result within {timeout_s:g} s") from None
+
     async def end(
         self, request_id: str, status: Status, failure: Failure, catalogue: str
     ) -> tuple[bool, Kept] | None:
@@ -211,7 +311,7 @@ class Requests:
             failure=failure,
             deliveries=0,
         ).encode()
-        return await self._server.call(
+        return await self.server.call(
             "end the request", lambda redis: scripts.finish(redis, self._keys, request_id, body)
         )
 

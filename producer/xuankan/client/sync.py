@@ -9,17 +9,19 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any, Final, Literal, TypeVar, Unpack
+from typing import Any, Final, Literal, Self, TypeVar, Unpack
 
 from xuankan.candidates import FirstStage
 from xuankan.catalogue import Catalogue
-from xuankan.client.bulk import Outcome, check_in_flight, rank_one, rank_paced
+from xuankan.client.bulk import Given, Outcome
 from xuankan.client.limits import Limits, Pressure
-from xuankan.client.prepare import Options
-from xuankan.client.producer import Producer, Ticket
+from xuankan.client.options import RankingKeywords, RankingOptions, combined
+from xuankan.client.pipeline import check_in_flight
+from xuankan.client.producer import Producer
 from xuankan.client.rankings import Ranking
+from xuankan.client.requests import RequestStatus, Ticket
 from xuankan.manuscript import Manuscript
 from xuankan.protocol.keys import Keys, Lane
 from xuankan.protocol.sealing import Sealer
@@ -29,6 +31,8 @@ from xuankan.transport.client import describe
 _T = TypeVar("_T")
 _CLOSE_S: Final = 3.0
 """How long closing may take before what is left is abandoned; it must not keep a process from ending."""
+_END: Final = object()
+_CLOSED: Final = "the producer was closed while this call was waiting"
 
 
 class SyncProducer:
@@ -78,21 +82,60 @@ class SyncProducer:
         self._engine: _Engine | None = None
         _living.add(self)
 
+    def open(self) -> None:
+        """See `Producer.open`; without it the first call opens the producer."""
+        self._run(_nothing)
+
     def rank(
-        self, manuscript: Manuscript, *, request_id: str | None = None, **options: Unpack[Options]
+        self,
+        manuscript: Manuscript,
+        options: RankingOptions | None = None,
+        *,
+        request_id: str | None = None,
+        **keywords: Unpack[RankingKeywords],
     ) -> Ranking:
         """See `Producer.rank`. Ctrl-C while it waits cancels the request."""
-        return self._run(lambda producer: producer.rank(manuscript, request_id=request_id, **options))
+        return self._run(
+            lambda producer: producer.rank(manuscript, options, request_id=request_id, **keywords)
+        )
+
+    def rank_paced(
+        self,
+        manuscript: Manuscript,
+        options: RankingOptions | None = None,
+        *,
+        request_id: str | None = None,
+        **keywords: Unpack[RankingKeywords],
+    ) -> Ranking:
+        """See `Producer.rank_paced`. Ctrl-C while it waits cancels the request."""
+        return self._run(
+            lambda producer: producer.rank_paced(manuscript, options, request_id=request_id, **keywords)
+        )
 
     def submit(
-        self, manuscript: Manuscript, *, request_id: str | None = None, **options: Unpack[Options]
+        self,
+        manuscript: Manuscript,
+        options: RankingOptions | None = None,
+        *,
+        request_id: str | None = None,
+        **keywords: Unpack[RankingKeywords],
     ) -> Ticket:
         """See `Producer.submit`."""
-        return self._run(lambda producer: producer.submit(manuscript, request_id=request_id, **options))
+        return self._run(
+            lambda producer: producer.submit(manuscript, options, request_id=request_id, **keywords)
+        )
 
     def result(self, request: str | Ticket, timeout_s: float | None = None) -> Ranking:
         """See `Producer.result`."""
         return self._run(lambda producer: producer.result(request, timeout_s))
+
+    def status(self, request: str | Ticket) -> RequestStatus:
+        """See `Producer.status`."""
+        return self._run(lambda producer: producer.status(request))
+
+    def release(self, requests: Sequence[str | Ticket]) -> None:
+        """See `Producer.release`."""
+        return self._run(lambda producer: producer.release(requests))
 
     def pressure(self, lane: Lane = "interactive") -> Pressure:
         """See `Producer.pressure`."""
@@ -104,41 +147,41 @@ class SyncProducer:
 
     def rank_many(
         self,
-        manuscripts: Iterable[Manuscript | Mapping[str, Any]],
+        manuscripts: Iterable[Given],
+        options: RankingOptions | None = None,
         *,
         in_flight: int = 64,
-        **options: Unpack[Options],
+        **keywords: Unpack[RankingKeywords],
     ) -> Generator[Outcome, None, None]:
         """See `Producer.rank_many`; leaving the loop early cancels what is in flight.
 
         `manuscripts` is taken from in the calling thread, so it may use that thread's database connection.
         """
         check_in_flight(in_flight)
-        options.setdefault("lane", "bulk")
-        engine = self._started()
-        ready: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
-        waiting: set[Future[Outcome]] = set()
+        asked = combined(options, keywords, "bulk")
+        return self._rank_many(iter(manuscripts), asked, in_flight)
 
-        async def work(index: int, given: Manuscript | Mapping[str, Any]) -> Outcome:
+    def _rank_many(
+        self, manuscripts: Iterator[Given], options: RankingOptions, in_flight: int
+    ) -> Generator[Outcome, None, None]:
+        engine, caller = self._started(), _Caller(manuscripts)
+
+        async def work() -> None:
             producer = await engine.producer()
-            return await rank_one(lambda manuscript: rank_paced(producer, manuscript, options), index, given)
+            outcomes = producer.rank_many(caller, options, in_flight=in_flight)
+            async with contextlib.aclosing(outcomes):
+                async for outcome in outcomes:
+                    await caller.hand_over(outcome)
 
+        working = engine.start(work())
+        working.add_done_callback(caller.end)
         try:
-            for index, given in enumerate(manuscripts):
-                if len(waiting) == in_flight:
-                    done = ready.get()
-                    waiting.remove(done)
-                    yield done.result()
-                future = engine.start(work(index, given))
-                waiting.add(future)
-                future.add_done_callback(ready.put)
-            while waiting:
-                done = ready.get()
-                waiting.remove(done)
-                yield done.result()
+            yield from caller.serve()
+            working.result()
+        except CancelledError:
+            raise RuntimeError(_CLOSED) from None
         finally:
-            for future in waiting:
-                future.cancel()
+            working.cancel()
 
     def close(self) -> None:
         """Close the connections; a later call opens them again. What is submitted stays submitted."""
@@ -147,8 +190,8 @@ class SyncProducer:
         if engine is not None:
             engine.close()
 
-    def __enter__(self) -> SyncProducer:
-        self._run(_nothing)
+    def __enter__(self) -> Self:
+        self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -170,7 +213,7 @@ class SyncProducer:
         try:
             return future.result()
         except CancelledError:
-            raise RuntimeError("the producer was closed while this call was waiting") from None
+            raise RuntimeError(_CLOSED) from None
         except BaseException:  # Ctrl-C, or the call's own error
             future.cancel()
             raise
@@ -190,7 +233,6 @@ class _Engine:
     def __init__(self, make: Callable[[], Producer]) -> None:
         self._make = make
         self._producer: Producer | None = None
-        self._opening = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="xuankan-producer", daemon=True)
         self._thread.start()
@@ -200,10 +242,10 @@ class _Engine:
 
     async def producer(self) -> Producer:
         """The open producer; opening it is tried again at the next call if it fails."""
-        async with self._opening:
-            if self._producer is None:
-                self._producer = await self._make().__aenter__()
-            return self._producer
+        if self._producer is None:
+            self._producer = self._make()
+        await self._producer.open()
+        return self._producer
 
     def close(self) -> None:
         with contextlib.suppress(TimeoutError, CancelledError):
@@ -222,6 +264,53 @@ class _Engine:
     def _serve(self) -> None:
         self._loop.run_forever()
         self._loop.close()
+
+
+class _Caller(AsyncIterable[Given]):
+    """The thread that runs through `rank_many`, as the event loop sees it: gives items, takes outcomes."""
+
+    def __init__(self, items: Iterator[Given]) -> None:
+        self._items = items
+        # Outcomes that are handed over, None where an item is wanted; each with what tells when that is done.
+        self._wants: queue.SimpleQueue[tuple[Outcome | None, Future[Any]] | None] = queue.SimpleQueue()
+
+    def __aiter__(self) -> _Caller:
+        return self
+
+    async def __anext__(self) -> Given:
+        if (item := await self._ask(None)) is _END:
+            raise StopAsyncIteration
+        return item
+
+    async def hand_over(self, outcome: Outcome) -> None:
+        """Give an outcome to the caller; returns when it asks for the next."""
+        await self._ask(outcome)
+
+    async def _ask(self, outcome: Outcome | None) -> Any:
+        done: Future[Any] = Future()
+        self._wants.put((outcome, done))
+        return await asyncio.wrap_future(done)
+
+    def end(self, _: object) -> None:
+        """Nothing more is asked."""
+        self._wants.put(None)
+
+    def serve(self) -> Generator[Outcome, None, None]:
+        """In the thread itself: give items and yield outcomes until the end."""
+        while (want := self._wants.get()) is not None:
+            outcome, done = want
+            if not done.set_running_or_notify_cancel():
+                continue  # whoever asked was cancelled
+            if outcome is not None:
+                yield outcome
+                done.set_result(None)
+                continue
+            try:
+                item = next(self._items, _END)
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(item)
 
 
 async def _nothing(producer: Producer) -> None:

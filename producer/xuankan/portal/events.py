@@ -32,7 +32,7 @@ async def events(gateway: Gateway, request: Request, caller: Caller, query: obje
     """`GET /v1/rankings/{id}/events`."""
     del query
     request_id = gateway.owned(caller, request.path_params["id"])
-    if await gateway.stages.look(request_id) is None:
+    if (await gateway.producer.status(request_id)).state == "unknown":
         raise Problem("not_found", "no such ranking is queued or kept", "id", request_id)
     if gateway.streams >= _MAX_STREAMS:
         detail = f"{_MAX_STREAMS:,} event streams are open: poll GET /v1/rankings/{request_id}?wait_s=60"
@@ -76,9 +76,9 @@ async def _pending(
     told: PendingBody | None = None
     told_s, looks = loop.time(), 0
     while not result.done() and not draining.done():
-        stage = await gateway.stages.look(request_id)
-        if stage is not None and stage.status != "ended":
-            state = await pending_body(gateway, request_id, stage)
+        status = await gateway.producer.status(request_id)
+        if status.state in ("queued", "running"):
+            state = await pending_body(gateway, request_id, status)
             if told is not None and None not in (told.expected_wait_s, state.expected_wait_s):
                 # What came behind it does not hold it up, though the queue is longer by it.
                 state.expected_wait_s = min(told.expected_wait_s or 0.0, state.expected_wait_s or 0.0)

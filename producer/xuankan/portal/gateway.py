@@ -20,10 +20,8 @@ from xuankan.portal.limiter import Counted, Limiter
 from xuankan.portal.metrics import PortalMetrics
 from xuankan.portal.problems import Problem, retry_after, unavailable
 from xuankan.portal.settings import PortalSettings
-from xuankan.portal.stages import Stages
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s
-from xuankan.transport.server import Server
 
 _log = logging.getLogger("xuankan.portal")
 
@@ -54,11 +52,14 @@ class Gateway:
         self.streams = 0
         self.uploads = 0
         self.key_ring = KeyRing(settings.keys_file)
-        keys = Keys(settings.namespace)
-        self._server = Server(settings.url, keys, settings.server_timeout_s)
-        self.stages = Stages(self._server, keys)
-        self._limiter = Limiter(self._server, keys)
-        self._producer: Producer | None = None
+        self._producer = Producer(
+            settings.url,
+            namespace=settings.namespace,
+            catalogue=self.catalogue,
+            server_timeout_s=settings.server_timeout_s,
+        )
+        self._reached = False
+        self._limiter = Limiter(self._producer.server, Keys(settings.namespace))
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -79,9 +80,7 @@ class Gateway:
             self.draining.set()
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)
-            if self._producer is not None:
-                await self._producer.close()
-            await self._server.close()
+            await self._producer.close()
 
     @property
     def producer(self) -> Producer:
@@ -90,7 +89,7 @@ class Gateway:
         Raises:
             Problem: the server has not been reached yet.
         """
-        if self._producer is None:
+        if not self._reached:
             raise unavailable("the portal has not reached its queue yet: try again in a few seconds")
         return self._producer
 
@@ -98,7 +97,7 @@ class Gateway:
         """Why no traffic should come here, or None if it should."""
         if self.draining.is_set():
             return "draining"
-        if self._producer is None:
+        if not self._reached:
             return "the Redis/Valkey server has not been reached yet"
         try:
             async with asyncio.timeout(_READY_S):
@@ -171,24 +170,18 @@ class Gateway:
         return request_id
 
     async def _open(self) -> None:
-        settings, failures = self.settings, 0
-        while True:
-            producer = Producer(
-                settings.url,
-                namespace=settings.namespace,
-                catalogue=self.catalogue,
-                server_timeout_s=settings.server_timeout_s,
-            )
+        failures = 0
+        while not self._reached:
             try:
-                self._producer = await producer.__aenter__()
+                await self._producer.open()
             except ServerUnavailable as error:
                 failures += 1
                 self._tried.set()
                 _log.warning("not ready: %s", error)
+                await asyncio.sleep(backoff_s(failures))
             else:
+                self._reached = True
                 _log.info("ready: %d journals, catalogue %s", len(self.catalogue), self.catalogue.version)
-                return
-            await asyncio.sleep(backoff_s(failures))
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from xuankan.client.rankings import Ranking
+from xuankan.client.requests import RequestStatus
 from xuankan.errors import RequestCancelled, ResultUnknown, WaitTimeout, XuankanError
 from xuankan.portal.api_keys import Caller
 from xuankan.portal.gateway import MAX_JSON_BYTES, Gateway, hung_up, read_body
@@ -23,7 +24,6 @@ from xuankan.portal.schemas import (
     encode,
     ranking_body,
 )
-from xuankan.portal.stages import Stage
 
 _KEY: Final = re.compile("[!#-~]{1,255}")
 _GONE: Final = 499
@@ -57,7 +57,7 @@ async def _submit(gateway: Gateway, request: Request, caller: Caller, wait_s: fl
     if asked.scored > 100:
         await gateway.charge(request, caller, "ranking", asked.scored / 100 - 1)
     try:
-        ticket = await gateway.producer.submit(asked.manuscript(), request_id=request_id, **asked.options())
+        ticket = await gateway.producer.submit(asked.manuscript(), asked.options(), request_id=request_id)
     except XuankanError as error:
         raise problem_of(error) from None
     headers = {"Location": f"/v1/rankings/{request_id}"}
@@ -118,9 +118,9 @@ async def _answer(
         try:
             ranking = await _wait(gateway, request, request_id, wait_s)
         except WaitTimeout:
-            stage = await gateway.stages.look(request_id)
-            if stage is not None and stage.status != "ended":
-                return await _pending(gateway, request_id, stage, warnings)
+            status = await gateway.producer.status(request_id)
+            if status.state in ("queued", "running"):
+                return await _pending(gateway, request_id, status, warnings)
             ranking = await _wait(gateway, request, request_id, 0)  # it ended just now
     except XuankanError as error:
         raise problem_of(error, request_id) from None
@@ -156,26 +156,28 @@ async def _wait(gateway: Gateway, request: Request, request_id: str, wait_s: flo
         await asyncio.gather(result, *others, return_exceptions=True)
 
 
-async def _pending(gateway: Gateway, request_id: str, stage: Stage, warnings: tuple[str, ...]) -> Response:
+async def _pending(
+    gateway: Gateway, request_id: str, status: RequestStatus, warnings: tuple[str, ...]
+) -> Response:
     """How far a request is."""
-    body = await pending_body(gateway, request_id, stage, warnings)
+    body = await pending_body(gateway, request_id, status, warnings)
     headers = {"Cache-Control": "no-store", "Retry-After": "1", "Location": body.links.self}
     return Response(encode(body), 202, headers, "application/json")
 
 
 async def pending_body(
-    gateway: Gateway, request_id: str, stage: Stage, warnings: tuple[str, ...] = ()
+    gateway: Gateway, request_id: str, status: RequestStatus, warnings: tuple[str, ...] = ()
 ) -> PendingBody:
     """How far a request is that has not ended."""
-    assert stage.lane is not None
+    assert status.lane is not None
     wait_s: float | None = 0.0
-    if stage.status == "queued":
-        wait_s = (await gateway.producer.pressure(stage.lane)).expected_wait_s
+    if status.state == "queued":
+        wait_s = (await gateway.producer.pressure(status.lane)).expected_wait_s
     here = f"/v1/rankings/{request_id}"
     return PendingBody(
         id=request_id,
-        status="queued" if stage.status == "queued" else "running",
-        lane=stage.lane,
+        status="queued" if status.state == "queued" else "running",
+        lane=status.lane,
         expected_wait_s=None if wait_s is None else round(wait_s, 1),
         warnings=warnings,
         links=LinksBody(here, f"{here}/events"),

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from xuankan.candidates import Filters
 from xuankan.catalogue import Catalogue, Journal
-from xuankan.client.prepare import Options
+from xuankan.client.options import RankingOptions
 from xuankan.client.rankings import Ranking
 from xuankan.manuscript import MAX_CHARACTERS, Manuscript
 from xuankan.portal.problems import Problem
@@ -109,7 +109,7 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
             {"title": self.title, "abstract": self.abstract, "keywords": self.keywords}
         )
 
-    def options(self) -> Options:
+    def options(self) -> RankingOptions:
         """How to rank it.
 
         Raises:
@@ -118,7 +118,7 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
         """
         if self.journals is not None and self.candidates is not None:
             raise Problem("unusable", "journals and candidates cannot be combined: give one", "candidates")
-        return Options(
+        return RankingOptions(
             top_k=self.top_k,
             candidates=self.journals or self.candidates or 100,
             filters=None if self.filters is None else self.filters.filters(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xuankan.client.options import RankingOptions
 from xuankan.client.prepare import Preparer
 from xuankan.manuscript import Manuscript
 from xuankan.protocol.wire import Request
@@ -39,10 +40,9 @@ def make_work(preparer: Preparer, manuscripts: Sequence[Manuscript], candidates:
         _cut(preparer, journal.profile, template.max_profile_tokens) for journal in catalogue.journals
     ]
     work: list[Work] = []
+    options = RankingOptions(candidates=candidates)
     for manuscript in manuscripts:
-        request = preparer.request(
-            manuscript, {"candidates": candidates}, request_id="-", reply="-", now_ms=0, server_now_ms=0
-        )
+        request = preparer.request(manuscript, options, request_id="-", reply="-", now_ms=0, server_now_ms=0)
         whole = ". ".join(part for part in (manuscript.title, manuscript.abstract) if part)
         text, tokens = _cut(preparer, whole, template.max_manuscript_tokens)
         assert tokens == len(request.tokens), (tokens, len(request.tokens))

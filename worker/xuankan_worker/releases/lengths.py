@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from xuankan.catalogue.papers import Progress
 from xuankan.catalogue.parquet import read_columns
+from xuankan.client.options import RankingOptions
 from xuankan.client.prepare import Preparer
 from xuankan.errors import CatalogueError, ManuscriptError
 from xuankan.manuscript import Manuscript
@@ -45,7 +46,7 @@ def pair_lengths(release: Path, papers: Path, progress: Progress) -> NDArray[np.
         try:
             request = preparer.request(
                 Manuscript(title=rows["title"][paper], abstract=rows["abstract"][paper] or ""),
-                {},
+                RankingOptions(),
                 request_id="-",
                 reply="-",
                 now_ms=0,
