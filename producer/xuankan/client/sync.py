@@ -77,6 +77,10 @@ class SyncProducer:
                 limits=limits,
             )
 
+        self._run_by(make)
+
+    def _run_by(self, make: Callable[[], Producer]) -> None:
+        """Run by the producer that `make` makes in the background thread, anew after a fork."""
         self._make = make
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
