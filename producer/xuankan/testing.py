@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack, cast
 
 from xuankan.catalogue import Catalogue
 from xuankan.client.limits import Pressure
@@ -139,11 +139,12 @@ class FakeProducer(Producer):
         return Pressure(lane, None)
 
     def _answer(self, manuscript: Manuscript) -> Answer:
-        if not isinstance(self._answers, Mapping):
-            return self._answers(manuscript)
-        if manuscript.title not in self._answers:
+        answers = cast("Any", self._answers)  # type checkers take a mapping for something that may be called
+        if not isinstance(answers, Mapping):
+            return answers(manuscript)
+        if manuscript.title not in answers:
             raise LookupError(f"there is no answer for the manuscript {manuscript.title!r}")
-        return self._answers[manuscript.title]
+        return cast("Mapping[str, Answer]", answers)[manuscript.title]
 
     def _ranking(
         self, request_id: str, answer: Mapping[str, float], top_k: int, warnings: tuple[str, ...]

@@ -119,7 +119,7 @@ async def test_a_changed_file_of_keys_counts_without_a_restart(
         keys.write_text("[keys")  # an editor that saves in the middle of it locks nobody out
         os.utime(keys, (1, 1))
         assert await answers(200)
-        assert "the keys of before go on counting" in caplog.text
+        assert "the previous keys stay in force" in caplog.text
 
 
 @pytest.mark.parametrize(

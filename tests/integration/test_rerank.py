@@ -287,7 +287,7 @@ async def test_the_output_of_another_job_is_not_touched(
         first = await rerank.start(backlog, "--out", out)
         await soon(lambda: bool(engine.batches))
         code, said = await rerank.run(backlog, "--out", out)
-        assert (code, "another process writes" in said) == (2, True)
+        assert (code, "another process is writing" in said) == (2, True)
         engine.gate.set()
         assert (await ended(first))[0] == 0
 
