@@ -14,7 +14,7 @@ from xuankan.protocol.lua import Key, KeyList, Script, first_error, script, send
 
 MODULES = (
     *("protocol.scripts", "protocol.delivery", "protocol.consumers", "protocol.heartbeat"),
-    *("portal.limiter", "backlog.results", "dead_letters"),
+    *("portal.limiter", "client.requests", "dead_letters"),
 )
 
 
