@@ -182,7 +182,7 @@ def test_the_standard_library_builds_for_the_gpu_at_hand_and_keeps_what_it_timed
     folder, engine = build(tiny, standard, SHAPES, targets=["sm_90"])  # reads what the first has written
     assert folder.name == "tensorrt-11.4.0.106-sm_90-fp16"
     assert (engine.compute_capability, engine.driver) == ("9.0", "580.95.05")
-    with pytest.raises(InputError, match=r"target: sm_86; .* at hand only, NVIDIA H100 PCIe: sm_90"):
+    with pytest.raises(InputError, match=r"sm_86; .* this machine's GPU, NVIDIA H100 PCIe: sm_90"):
         build(tiny, standard, SHAPES, targets=["sm_86"])
 
 
