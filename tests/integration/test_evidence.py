@@ -20,7 +20,9 @@ from tests.support.evidence_release import (
 )
 from tests.support.world import Queue, catalogue, config, request
 from xuankan.protocol.wire import Request, Result
+from xuankan_worker.execution.alone import rank_alone
 from xuankan_worker.execution.served_model import load_served_model
+from xuankan_worker.releases.evaluate import evaluate, read_labelled
 from xuankan_worker.worker import Worker
 
 
@@ -97,3 +99,30 @@ async def test_a_release_may_run_no_rows_at_all(server_url: str, queue: Queue, t
     assert (result.status, result.rows) == ("ok", 0)
     assert all(place.cross_encoder is None for place in result.ranking)
     assert sum(place.score for place in result.ranking) == pytest.approx(1)
+
+
+def test_a_request_ranked_alone_is_ranked_as_by_a_worker(release: Path) -> None:
+    served = load_served_model("onnx", release, release.parent / CATALOGUE, 16)
+    slot = served.engine.open_slot(0)
+    try:
+        asked = request(top_k=40)
+        ranked = rank_alone(served, slot, asked)
+    finally:
+        slot.close()
+        served.engine.close()
+    wanted, _, rows = PlainRanker(release).rank(asked)
+    assert ranked.rows == rows
+    np.testing.assert_allclose(
+        [place.logit for place in ranked.journals],
+        [wanted[place.journal] for place in ranked.journals],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_model_evaluate_takes_both_steps_and_tells_the_rows_of_a_manuscript(release: Path) -> None:
+    papers_file = Path(__file__).parents[1] / "data" / "papers.parquet"
+    some = read_labelled(papers_file, "test", 3, 0)
+    found = evaluate(some, release, "onnx", 30, lambda _what, _part: None)
+    assert 1 <= found.rows <= FUSION.most_rows
+    assert found.fused.papers == 3

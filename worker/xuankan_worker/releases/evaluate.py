@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xuankan.candidates.first_stage import FirstStage
 from xuankan.candidates.quality import Quality, quality_of, ranks_of
 from xuankan.catalogue.papers import Progress
 from xuankan.catalogue.parquet import read_columns
-from xuankan.errors import InputError, ReleaseError
+from xuankan.errors import InputError
 from xuankan.protocol.wire import Request
-from xuankan_worker.engines import EngineInfo, EngineKind, Slot
-from xuankan_worker.execution.ranking import rank
-from xuankan_worker.execution.rows import Profiles, Segment
-from xuankan_worker.execution.served_model import load_served_model
+from xuankan_worker.engines import EngineKind, Slot
+from xuankan_worker.execution.alone import Ranked, rank_alone
+from xuankan_worker.execution.served_model import ServedModel, load_served_model
 from xuankan_worker.manifest import Manifest, default_release
 
 _MAX_BATCH = 16
@@ -49,6 +47,7 @@ class Evaluation:
         first_stage_weight: of the first stage's score in the fused score.
         candidates: journals scored for each paper.
         first_stage, fused: quality of the first stage alone, and of the fused ranking.
+        rows: of the cross-encoder for a paper, in the mean.
         unknown_journals: papers left out because the catalogue lacks their journal.
         pairs_per_s: of the engine, tokenization and first stage not counted.
     """
@@ -60,6 +59,7 @@ class Evaluation:
     candidates: int
     first_stage: Quality
     fused: Quality
+    rows: float
     unknown_journals: int
     pairs_per_s: float
 
@@ -161,7 +161,7 @@ def evaluate(
         for index in range(info.slots):
             slots.put(engine.open_slot(index))
         started = time.perf_counter()
-        model = _score_all(requests, served.profiles, info, slots, progress)
+        ranked = _rank_all(requests, served, slots, progress)
         elapsed = time.perf_counter() - started
         while not slots.empty():
             slots.get().close()
@@ -169,9 +169,10 @@ def evaluate(
         engine.close()
     ids = [catalogue[place].id for place in truth]
     fused = [
-        next((place.rank for place in rank(request, model[row], served) if place.journal == ids[row]), 0)
-        for row, request in enumerate(requests)
+        next((place.rank for place in one.journals if place.journal == own), 0)
+        for one, own in zip(ranked, ids, strict=True)
     ]
+    rows = sum(one.rows for one in ranked)
     prior = np.array([request.first_stage for request in requests])
     listed = np.array([request.candidates for request in requests])
     return Evaluation(
@@ -183,46 +184,30 @@ def evaluate(
         first_stage=quality_of(ranks_of(prior, listed, truth)),
         fused=quality_of(np.array(fused)),
         unknown_journals=len(papers.journal) - len(known),
-        pairs_per_s=round(model.size / elapsed, 1),
+        rows=round(rows / len(ranked), 2),
+        pairs_per_s=round(rows / elapsed, 1),
     )
 
 
-def _score_all(
-    requests: list[Request],
-    profiles: Profiles,
-    info: EngineInfo,
-    slots: queue.SimpleQueue[Slot],
-    progress: Progress,
-) -> NDArray[np.float32]:
-    """The engine's score of every candidate, float32 [N, C]; each slot works on a paper at a time."""
-    scores = np.empty((len(requests), len(requests[0].candidates)), dtype=np.float32)
+def _rank_all(
+    requests: list[Request], served: ServedModel, slots: queue.SimpleQueue[Slot], progress: Progress
+) -> list[Ranked]:
+    """Each request's ranking; each slot works on a paper at a time."""
 
-    def score(row: int) -> None:
-        tokens, chosen = requests[row].tokens, requests[row].candidates
-        lengths = profiles.row_lengths(len(tokens), chosen)
-        longest_first = np.argsort(-lengths, kind="stable")
-        slot, start = slots.get(), 0
+    def work(request: Request) -> Ranked:
+        slot = slots.get()
         try:
-            while start < len(longest_first):
-                longest = int(lengths[longest_first[start]])
-                if longest > info.buckets[-1]:
-                    raise ReleaseError(
-                        f"a pair has {longest} tokens; the engine runs at most {info.buckets[-1]}"
-                    )
-                bucket = next(bucket for bucket in info.buckets if bucket >= longest)
-                part = longest_first[start : start + info.max_rows(bucket)]
-                scores[row, part] = slot.score(profiles.assemble(bucket, [Segment(tokens, chosen[part])]))
-                start += len(part)
+            return rank_alone(served, slot, request)
         finally:
             slots.put(slot)
 
     with ThreadPoolExecutor(slots.qsize()) as pool:
-        work = [pool.submit(score, row) for row in range(len(requests))]
+        ranked = [pool.submit(work, request) for request in requests]
         try:
-            for done, future in enumerate(as_completed(work), start=1):
+            for done, future in enumerate(as_completed(ranked), start=1):
                 future.result()
-                progress("scoring", done / len(work))
+                progress("scoring", done / len(ranked))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return scores
+    return [future.result() for future in ranked]
