@@ -19,7 +19,9 @@ from tests.support.evidence_release import (
     write_release,
 )
 from tests.support.world import Queue, catalogue, config, request
+from xuankan.errors import EngineError
 from xuankan.protocol.wire import Request, Result
+from xuankan_worker.engines import Encoded, Engine, Slot, TokenBatch
 from xuankan_worker.execution.alone import rank_alone
 from xuankan_worker.execution.served_model import load_served_model
 from xuankan_worker.releases.evaluate import evaluate, read_labelled
@@ -31,10 +33,41 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_release(tmp_path_factory.mktemp("evidence"))
 
 
-async def burst(url: str, queue: Queue, release: Path, requests: list[Request]) -> list[Result]:
+POISON = 29_999
+
+
+class PoisonedSlot:
+    """A slot whose encoder fails a batch with a poisoned manuscript."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self.score, self.close = slot.score, slot.close
+
+    def encode(self, batch: TokenBatch) -> Encoded:
+        if POISON in batch.input_ids:
+            raise EngineError("poisoned manuscript")
+        return self._slot.encode(batch)
+
+
+class PoisonedEngine:
+    """An engine with such slots."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.info, self.close = engine.info, engine.close
+
+    def open_slot(self, index: int) -> PoisonedSlot:
+        return PoisonedSlot(self._engine.open_slot(index))
+
+
+async def burst(
+    url: str, queue: Queue, release: Path, requests: list[Request], *, poisoned: bool = False
+) -> list[Result]:
     """Serve the requests with the release until all have ended."""
     await queue.push(*requests)
     served = load_served_model("onnx", release, release.parent / CATALOGUE, 16)
+    if poisoned:
+        served = replace(served, engine=PoisonedEngine(served.engine))
     try:
         async with asyncio.timeout(120), Worker(config(url, burst=True), served) as worker:
             await worker.wait()
@@ -99,6 +132,20 @@ async def test_a_release_may_run_no_rows_at_all(server_url: str, queue: Queue, t
     assert (result.status, result.rows) == ("ok", 0)
     assert all(place.cross_encoder is None for place in result.ranking)
     assert sum(place.score for place in result.ranking) == pytest.approx(1)
+
+
+async def test_a_manuscript_that_the_encoder_fails_on_fails_alone(
+    server_url: str, queue: Queue, release: Path
+) -> None:
+    requests = [request(candidates=range(10)) for _ in range(6)]
+    requests[2] = request(tokens=[1000, POISON, 2000])
+    late = request(deadline_ms=1)
+    results = await burst(server_url, queue, release, [*requests, late], poisoned=True)
+    assert [result.status for result in results] == ["ok", "ok", "failed", "ok", "ok", "ok", "expired"]
+    failure = results[2].failure
+    assert failure is not None
+    assert (failure.code, failure.message) == ("engine_error", "poisoned manuscript")
+    assert len(await queue.dead()) == 1
 
 
 def test_a_request_ranked_alone_is_ranked_as_by_a_worker(release: Path) -> None:

@@ -209,6 +209,11 @@ def open_tensorrt(
         EngineError: the plan cannot be loaded.
     """
     manifest = Manifest.load(release)
+    if manifest.encoder is not None:
+        raise EngineUnavailable(
+            f"release {manifest.name} has an encoder, which the TensorRT engine does not run yet: "
+            "use --engine onnx"
+        )
     cuda = open_cuda()
     gpu = find_gpu()
     if gpu is None:
