@@ -154,7 +154,7 @@ async def test_a_reload_brings_the_ranking_back(open_page: OpenPage) -> None:
     [
         ("", "", "#title-error", "Give at least a title or an abstract."),
         ("珊瑚礁的恢复", "", "#title-error", "give the title and the abstract in English"),
-        ("Reefs", "word " * 30_000, "#abstract-error", "Give the abstract, not the whole text"),
+        ("Reefs", "word " * 30_000, "#abstract-error", "Submit only the abstract, not the whole text"),
     ],
 )
 async def test_what_is_wrong_is_said_beside_its_field(
