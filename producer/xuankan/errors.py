@@ -3,6 +3,7 @@
 XuankanError
 ├── InputError (ValueError)        what the caller passed; nothing was enqueued
 │   ├── ManuscriptError            a title, abstract or keyword that cannot be ranked
+│   ├── Unreadable                 a file of which nothing can be had: of no known kind, damaged, locked
 │   ├── FilterError                a filter that makes no sense or leaves no journal
 │   ├── UnknownJournal             a journal that the catalogue does not hold
 │   └── RequestConflict            a request id already used for something else
@@ -44,6 +45,14 @@ class InputError(XuankanError, ValueError):
 
 class ManuscriptError(InputError):
     """A title, abstract or keyword that cannot be ranked."""
+
+
+class Unreadable(InputError):
+    """A file of which nothing can be had. `field` is its name; `reason` says why, and the way out."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.reason = reason
 
 
 class FilterError(InputError):

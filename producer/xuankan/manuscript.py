@@ -21,7 +21,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[A-Za-zªºÀ-ÖØ-öø-ɏḀ-ỿ]+")
 _WORDS = re.compile(r"[a-z]+")
 # Words of English that are no words of French, German, Spanish, Italian, Portuguese or Dutch.
-_ENGLISH = frozenset(
+ENGLISH_WORDS = frozenset(
     (
         "the",
         "of",
@@ -133,7 +133,7 @@ def readability(manuscript: Manuscript) -> tuple[str, ...]:
             f"{letters - latin} of {letters} letters are not Latin, and the model reads only English"
         )
     words = _WORDS.findall(text.lower())
-    if len(words) >= 30 and sum(word in _ENGLISH for word in words) < 0.05 * len(words):
+    if len(words) >= 30 and sum(word in ENGLISH_WORDS for word in words) < 0.05 * len(words):
         warnings.append(
             "this does not look like English, the only language that the model reads: rank a translation"
         )

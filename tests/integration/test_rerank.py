@@ -184,7 +184,7 @@ async def test_bad_rows_go_aside_with_the_reason_and_can_be_repaired(
         assert [(row["row"], row["line"], row["code"]) for row in bad] == [
             (4, 4, "unreadable"),
             (5, 5, "manuscript"),
-            (6, 6, "manuscript"),
+            (6, 6, "unreadable"),
             (7, 7, "engine_error"),
         ]
         assert "not JSON" in bad[0]["reason"]

@@ -17,6 +17,7 @@ from xuankan.backlog.rows import Row
 from xuankan.backlog.sources import check_apart
 from xuankan.backlog.writers import bad_line, open_writer
 from xuankan.client.rankings import Ranking, RankingTimings
+from xuankan.documents import Document
 from xuankan.errors import InputError
 from xuankan.protocol.ranked import EvidencePaper, RankedJournal
 
@@ -41,7 +42,8 @@ PAPERS = (
 
 
 def row(number: int, **fields: Any) -> Row:
-    return Row(number, "x.csv", number + 1, {"id": f"m{number}", "title": f"=1+{number}", **fields})
+    document = Document(title=f"=1+{number}", identifier=f"m{number}", **fields)
+    return Row(number, "x.csv", number + 1, document)
 
 
 def ranking(number: int) -> Ranking:
@@ -159,6 +161,7 @@ def test_csv_cells_are_no_formulas_and_lists_are_readable(tmp_path: Path) -> Non
         "journal_homepage": "https://example.org",
         "nearness": "0.5",
         "papers": "'=Cells (2016) https://doi.org/10.1/x; Organs (2012)",
+        "journal_cited": "",
         "scored": "100",
         "rows": "24",
         "fit": "0.75",

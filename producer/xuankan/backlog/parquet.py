@@ -1,75 +1,21 @@
-"""Parquet tables, read and written a piece at a time."""
+"""Parquet tables, written a piece at a time."""
 
-# pyarrow ships no types. This file is the one seam of backlogs, and gives plain values.
+# pyarrow ships no types. This file is the one seam of writers.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xuankan.backlog.rows import Columns, Record
-from xuankan.errors import InputError
-
-_READ_ROWS: Final = 256
 _GROUP_ROWS: Final = 8_192
 """Rows of a row group that is written: about 25 MB of ten journals each before compression."""
 # System malloc gives memory back; Arrow's own pools keep what a large row group once took.
 pa.set_memory_pool(pa.system_memory_pool())
-
-
-class Parquet:
-    """A Parquet table.
-
-    Raises:
-        InputError: it cannot be read, or has no column of titles or abstracts.
-    """
-
-    def __init__(self, path: Path, columns: Columns) -> None:
-        self._path = path
-        try:
-            with pq.ParquetFile(path) as file:
-                self._rows = [
-                    int(file.metadata.row_group(group).num_rows) for group in range(file.num_row_groups)
-                ]
-                names = cast("list[str]", file.schema_arrow.names)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(str(path), f"cannot be read as a Parquet table: {error}") from error
-        columns.check(names, str(path))
-        self._columns = sorted(columns.find(tuple(names)).values())
-
-    def count(self) -> int:
-        """How many rows there are."""
-        return sum(self._rows)
-
-    def records(self, start: int) -> Iterator[Record]:
-        """The rows from `start` on, from 0.
-
-        Raises:
-            InputError: a row group is damaged.
-        """
-        first, group = 0, 0
-        while group < len(self._rows) and first + self._rows[group] <= start:
-            first += self._rows[group]
-            group += 1
-        place, groups = first, list(range(group, len(self._rows)))
-        try:
-            with pq.ParquetFile(self._path, pre_buffer=False) as file:
-                for batch in file.iter_batches(_READ_ROWS, row_groups=groups, columns=self._columns):
-                    if place + batch.num_rows <= start:
-                        place += batch.num_rows
-                        continue
-                    for row in cast("list[dict[str, Any]]", batch.to_pylist()):
-                        place += 1
-                        if place > start:
-                            yield Record(place, row)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(str(self._path), f"cannot be read after row {place:,}: {error}") from error
-
 
 _TEXTS: Final = pa.list_(pa.string())
 _PAPER: Final = pa.struct(
@@ -103,6 +49,7 @@ _SCHEMA: Final = pa.schema(
                         pa.field("homepage", pa.string()),
                         pa.field("nearness", pa.float64()),
                         pa.field("papers", pa.list_(_PAPER)),
+                        pa.field("cited", pa.int32()),
                     ]
                 )
             ),

@@ -20,6 +20,7 @@ from xuankan.candidates import Filters
 from xuankan.client.options import RankingOptions
 from xuankan.client.pipeline import InThread, pipeline
 from xuankan.client.producer import Producer
+from xuankan.documents.citations import with_citations
 from xuankan.errors import (
     ManuscriptError,
     RequestConflict,
@@ -213,7 +214,8 @@ async def _rank(producer: Producer, job: str, writer: Writer, options: RankingOp
         raise
     except RequestError as error:
         return _Done(request_id, bad=bad_line(row, error.code, str(error)))
-    return _Done(request_id, writer.entry(row, ranking), ranking.release)
+    described = with_citations(ranking, row.document, producer.catalogue)
+    return _Done(request_id, writer.entry(row, described), ranking.release)
 
 
 def _unwatched(progress: JobProgress, total: int) -> None:

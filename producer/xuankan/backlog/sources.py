@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Final
 
-from xuankan.backlog.rows import Columns, Record, Row
-from xuankan.errors import InputError
+from xuankan.backlog.rows import Row
+from xuankan.documents import Columns, File, Problem, open_file
+from xuankan.documents.kinds import SUFFIXES, kind_of
+from xuankan.documents.reading import Reader
+from xuankan.errors import InputError, Unreadable
 
-# Suffix -> where its reader is; imported when there is such a file, since the libraries are an extra.
-_READERS: Final = {
-    ".bib": "references:BibTex",
-    ".csv": "lines:Csv",
-    ".jsonl": "lines:JsonLines",
-    ".ndjson": "lines:JsonLines",
-    ".parquet": "parquet:Parquet",
-    ".ris": "references:Ris",
-    ".tsv": "lines:Csv",
-}
-
-
-class Reader(Protocol):
-    """A file of one format."""
-
-    def count(self) -> int:
-        """How many rows there are."""
-        ...
-
-    def records(self, start: int) -> Iterator[Record]:
-        """The rows from `start` on, from 0, in memory that does not grow with the file."""
-        ...
+_PROSE: Final = frozenset({"text", "markdown"})
+"""In a directory these are notes rather than manuscripts, unless there is something else in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +27,19 @@ class Source:
     reader: Reader
     rows: int
     digest: str
+
+
+class _Refused:
+    """A file of a directory that cannot be read: one row."""
+
+    def __init__(self, reason: str) -> None:
+        self._problem = Problem(0, reason)
+
+    def count(self) -> int:
+        return 1
+
+    def records(self, start: int = 0) -> Iterator[Problem]:
+        yield from (self._problem,)[start:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +77,28 @@ class Backlog:
     def open(cls, paths: Sequence[Path], columns: Columns | None = None) -> Backlog:
         """Look through files, and directories of them: by name, with what is in their subdirectories.
 
-        Every file is read once, to count its rows and to recognize it: a gigabyte takes seconds.
+        Every file is read, to count its rows and to recognize it: a gigabyte takes a minute. A file of a
+        directory that cannot be read is one row without a ranking.
 
         Raises:
-            InputError: a file cannot be read, is of no known format, or there is none; a table without a
-                column of titles or abstracts.
+            InputError: a file that was named cannot be read, is of no known kind, or there is none; a table
+                without a column of titles or abstracts.
         """
         columns = columns or Columns()
         sources: list[Source] = []
-        for path in _files(paths):
+        for path, named in _files(paths):
             try:
-                reader = _reader(path, columns)
+                reader: Reader = open_file(File.at(path), columns)
+            except Unreadable as error:
+                if named:
+                    raise
+                reader = _Refused(error.reason)
+            try:
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16))
-                sources.append(Source(str(path), reader, reader.count(), digest.hexdigest()))
             except OSError as error:
                 raise InputError(str(path), f"cannot be read: {error.strerror or error}") from error
+            sources.append(Source(str(path), reader, reader.count(), digest.hexdigest()))
         return cls(tuple(sources), columns)
 
     @property
@@ -129,7 +130,7 @@ class Backlog:
                     if number == min(stop, first + source.rows):
                         break
                     number += 1
-                    yield self.columns.row(number, source.name, record)
+                    yield Row.of(number, source.name, record)
             first += source.rows
 
 
@@ -147,26 +148,27 @@ def check_apart(paths: Sequence[Path], out: Path) -> None:
             raise InputError("out", f"{out} is the backlog itself: name another file")
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """Each file, and whether it was named itself."""
     for path in paths:
         if not path.is_dir():
-            if path.suffix.lower() not in _READERS:
-                raise InputError(str(path), f"its name ends in none of {', '.join(_READERS)}")
-            yield path
+            yield path, True
             continue
         found = [
             one
             for one in sorted(path.rglob("*"))
-            if one.suffix.lower() in _READERS
+            if one.suffix.lower() in SUFFIXES
             and one.is_file()
             and not any(part.startswith(".") for part in one.relative_to(path).parts)
+            and not (SUFFIXES[one.suffix.lower()] in _PROSE and _is_prose(one))
         ]
         if not found:
-            raise InputError(str(path), f"no file in it ends in one of {', '.join(_READERS)}")
-        yield from found
+            raise InputError(str(path), f"no file in it ends in one of {', '.join(SUFFIXES)}")
+        yield from ((one, False) for one in found)
 
 
-def _reader(path: Path, columns: Columns) -> Reader:
-    module, _, name = _READERS[path.suffix.lower()].partition(":")
-    made = getattr(import_module(f"xuankan.backlog.{module}"), name)
-    return cast("Callable[[Path, Columns], Reader]", made)(path, columns)
+def _is_prose(path: Path) -> bool:
+    try:
+        return kind_of(File.at(path)).name in _PROSE
+    except Unreadable:
+        return True  # an empty one

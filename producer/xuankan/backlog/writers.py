@@ -15,7 +15,7 @@ from xuankan.backlog.rows import Row
 from xuankan.client.rankings import Ranking
 from xuankan.errors import InputError
 
-_FACTS: Final = ("title", "publisher", "issns", "open_access", "apc_usd", "subjects", "homepage")
+_FACTS: Final = ("title", "publisher", "issns", "open_access", "apc_usd", "subjects", "homepage", "cited")
 _CSV_HEADER: Final = (
     "row",
     "id",

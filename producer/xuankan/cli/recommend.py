@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,16 +11,16 @@ from xuankan.cli.options import catalogue_option, check_embedded, namespace_opti
 from xuankan.cli.ranking_options import as_options, asking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from xuankan import Outcome, RankingOptions
-    from xuankan.client.bulk import Given
+    from xuankan import Outcome, Producer, RankingOptions
+    from xuankan.documents import Document, Problem
 
 _AT_ONCE = 16
 
 
 @click.command()
-@click.argument("file", type=click.File("rb"), required=False)
+@click.argument("file", type=click.Path(allow_dash=True), required=False)
 @click.option("--title", metavar="TEXT", help="The title, instead of a FILE.")
 @click.option("--abstract", metavar="TEXT", help="The abstract, instead of a FILE.")
 @asking
@@ -41,7 +41,7 @@ _AT_ONCE = 16
     "--json", "as_json", is_flag=True, help="Print one JSON object per line, one for each manuscript."
 )
 def recommend(
-    file: BinaryIO | None,
+    file: str | None,
     title: str | None,
     abstract: str | None,
     url: str | None,
@@ -54,14 +54,14 @@ def recommend(
 ) -> None:
     """Rank the journals that fit a manuscript.
 
-    FILE is plain text (the first line is the title, the rest the abstract), .json (an object with title,
-    abstract and keywords, or a list of them) or .jsonl (such an object a line); - reads standard input.
+    FILE is a paper (PDF, Word, LaTeX, text with the title first) or a list of records (BibTeX, RIS, CSV, JSON
+    and others; `xuankan read` shows what a file holds); - reads standard input.
 
     Filters keep only journals for which the fact is known. Without --redis, a private server and worker are
     started for this command, which takes a few seconds and needs the extra `cpu`.
 
     \b
-    xuankan recommend paper.txt
+    xuankan recommend paper.pdf
     xuankan recommend --title "Flow past a cylinder" --abstract "We study ..." --open-access
     xuankan recommend papers.jsonl --redis redis://queue.example.org --json > rankings.jsonl
     """  # noqa: D301  # click's mark is a real backspace
@@ -69,12 +69,10 @@ def recommend(
         raise click.UsageError("give either a FILE or --title and --abstract")
     check_embedded(click.get_current_context(), embedded)
 
-    from xuankan import Manuscript
-    from xuankan.cli.inputs import read_manuscripts
     from xuankan.cli.running import run
+    from xuankan.documents import Document
 
-    given: Iterable[Given]
-    given = [Manuscript(title or "", abstract or "")] if file is None else read_manuscripts(file, file.name)
+    given = iter([Document(title or "", abstract or "")]) if file is None else _read(file)
     options = as_options(asked, deadline_s=timeout_s)
     ended_well = run(
         _recommend(given, options, None if embedded else url, namespace, catalogue_file, as_json)
@@ -82,8 +80,26 @@ def recommend(
     click.get_current_context().exit(0 if ended_well else 4)
 
 
+def _read(name: str) -> Iterator[Document | Problem]:
+    """A file's documents.
+
+    Raises:
+        Unreadable: nothing can be had of the file.
+    """
+    from xuankan.cli.inputs import given_file
+    from xuankan.documents import Problem, open_file
+    from xuankan.errors import Unreadable
+
+    file = given_file(name)
+    opened = open_file(file)
+    for found in opened.records():
+        if isinstance(found, Problem) and not opened.kind.is_list:
+            raise Unreadable(file.name, found.problem)
+        yield found
+
+
 async def _recommend(
-    given: Iterable[Given],
+    given: Iterable[Document | Problem],
     options: RankingOptions,
     url: str | None,
     namespace: str,
@@ -92,15 +108,15 @@ async def _recommend(
 ) -> bool:
     """Rank all and show them in their order, a few at a time; whether every one has a ranking."""
     from contextlib import aclosing
-    from itertools import chain
+    from itertools import chain, count
 
-    from xuankan import Manuscript, Producer, Ranking
+    from xuankan import Producer
     from xuankan.cli.running import given_catalogue, served
-    from xuankan.client.bulk import rank_each
+    from xuankan.client.pipeline import pipeline
 
     catalogue, worker_options = given_catalogue(catalogue_file)
-    manuscripts, ended_well = iter(given), True
-    first = next(manuscripts, None)  # unusable input is said before anything is started
+    documents, ended_well, numbers = iter(given), True, count()
+    first = next(documents, None)  # unusable input is said before anything is started
     if first is None:
         return True
     async with (
@@ -108,15 +124,33 @@ async def _recommend(
         Producer(server_url, namespace=namespace, catalogue=catalogue, server_timeout_s=5.0) as producer,
     ):
 
-        async def rank(manuscript: Manuscript) -> Ranking:
-            return await producer.rank(manuscript, options)
+        async def work(one: Document | Problem) -> Outcome:
+            return await _rank_one(producer, options, next(numbers), one)
 
-        async with aclosing(
-            rank_each(rank, chain((first,), manuscripts), _AT_ONCE, ordered=True)
-        ) as outcomes:
+        async with aclosing(pipeline(chain((first,), documents), work, _AT_ONCE, ordered=True)) as outcomes:
             async for outcome in outcomes:
                 ended_well &= _show(outcome, as_json)
     return ended_well
+
+
+async def _rank_one(
+    producer: Producer, options: RankingOptions, index: int, one: Document | Problem
+) -> Outcome:
+    from xuankan import Manuscript, Outcome, XuankanError
+    from xuankan.documents import Problem
+    from xuankan.documents.citations import with_citations
+    from xuankan.errors import ServerUnavailable, Unreadable
+
+    if isinstance(one, Problem):
+        return Outcome(index, {}, error=Unreadable(f"line {one.line}", one.problem))
+    given = {"title": one.title, "abstract": one.abstract, "keywords": one.keywords}
+    try:
+        ranking = await producer.rank(Manuscript.from_mapping(given), options)
+    except ServerUnavailable:
+        raise
+    except XuankanError as error:
+        return Outcome(index, given, error=error)
+    return Outcome(index, given, ranking=with_citations(ranking, one, producer.catalogue))
 
 
 def _show(outcome: Outcome, as_json: bool) -> bool:

@@ -49,6 +49,9 @@ def ranking_view(heading: str, ranking: Ranking, appeared_in: str | None = None)
     if ranking.few_fit:
         parts.append(Text(_FEW_FIT, style="yellow"))
     parts += [*_evidence(ranking.journals)]
+    if cited := [place for place in ranking.journals if place.metadata.get("cited")]:
+        told = ", ".join(f"{_title(place)} {_times(place.metadata['cited'])}" for place in cited)
+        parts.append(Text(f"You cite {told}."))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in ranking.warnings]
     parts.append(Text(_timings(ranking) + "\n", style="dim"))
     return Group(*parts)
@@ -112,6 +115,10 @@ def _title(place: RankedJournal) -> str:
 
 def _text(facts: Mapping[str, Any], name: str) -> str:
     return escape(str(facts.get(name) or _UNKNOWN))
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _price(apc_usd: object) -> str:

@@ -71,8 +71,8 @@ def rerank(
 ) -> None:
     """Rank a whole backlog: files of manuscripts in, a file of rankings out, in the same order.
 
-    BACKLOG is .jsonl, .csv, .tsv, .parquet, .bib or .ris files, or directories of them. A row has a title, an
-    abstract or both, and may have keywords and an id.
+    BACKLOG is files of any kind that `xuankan read` shows, or directories of them: tables, bibliographies,
+    papers. A row has a title, an abstract or both, and may have keywords, an id and references.
 
     Run the same command again to resume a job that was stopped or killed; a completed job stays completed.
     Rows without a ranking go to FILE.bad.jsonl with the reason; correct them there and rank that file as a
@@ -83,10 +83,10 @@ def rerank(
     xuankan rerank library/ --out ranked.parquet --open-access --max-apc-usd 2000
     xuankan rerank all.parquet --out part-3.jsonl --shard 3/16     # on each of 16 machines, K = 0 to 15
     """  # noqa: D301  # click's mark is a real backspace
-    from xuankan.backlog.rows import Columns
     from xuankan.backlog.sources import Backlog, Shard, check_apart
     from xuankan.backlog.writers import open_writer
     from xuankan.cli.running import run
+    from xuankan.documents import Columns
 
     open_writer(out)
     check_apart(backlog, out)

@@ -1,4 +1,4 @@
-"""Title, abstract and keywords out of the file that an author drops: BibTeX, RIS, PDF, Word, LaTeX or text.
+"""Title, abstract and keywords out of the file that an author drops, of any kind that `documents` reads.
 
 Files come from strangers, and the libraries that read them are large. So each file is read by a process of
 its own, with limits on memory and time, that can write nowhere (`extract_child`).
@@ -11,30 +11,18 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from xuankan.errors import InputError
 
 MAX_FILE_BYTES: Final = 20 * 2**20
 MAX_MANUSCRIPTS: Final = 100
-"""Of a bibliography; nobody picks from a longer list."""
+"""Of a list of records; nobody picks from a longer one."""
 MAX_WAIT_S: Final = 20.0
-
-Format = Literal["bibtex", "ris", "pdf", "docx", "latex", "text"]
-FORMATS: Final[tuple[Format, ...]] = get_args(Format)
-_SUFFIXES: Final[Mapping[str, Format]] = {
-    ".bib": "bibtex",
-    ".ris": "ris",
-    ".pdf": "pdf",
-    ".docx": "docx",
-    ".tex": "latex",
-    ".txt": "text",
-    ".md": "text",
-}
+_MAX_SUFFIX: Final = 20
 _AT_ONCE: Final = 2
 _slots: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
 
@@ -53,20 +41,16 @@ class Extraction:
     """What a file holds.
 
     Attributes:
-        format: as what it was read.
-        manuscripts: 1 to `MAX_MANUSCRIPTS`; more than one in bibliographies alone.
-        left_out: how many more entries it has, with those that have neither title nor abstract.
+        format: as what it was read, a name of `documents.kinds`.
+        manuscripts: 1 to `MAX_MANUSCRIPTS`; more than one in lists of records alone.
+        left_out: how many more records it has, with those that cannot be used.
         warnings: what the author should check.
     """
 
-    format: Format
+    format: str
     manuscripts: tuple[Extracted, ...]
     left_out: int = 0
     warnings: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return asdict(self)
 
 
 async def extract(data: bytes, name: str) -> Extraction:
@@ -77,13 +61,12 @@ async def extract(data: bytes, name: str) -> Extraction:
     """
     if len(data) > MAX_FILE_BYTES:
         raise InputError("file", f"more than {MAX_FILE_BYTES // 2**20} MiB: paste the title and the abstract")
-    kind = format_of(data, name)
     async with _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_AT_ONCE)):
-        answer = await _in_child(data, kind)
+        answer = await _in_child(data, _suffix(name))
     if (problem := answer.get("error")) is not None:
         raise InputError("file", str(problem))
     return Extraction(
-        format=kind,
+        format=answer["format"],
         manuscripts=tuple(
             Extracted(found["title"], found["abstract"], tuple(found["keywords"]))
             for found in answer["manuscripts"]
@@ -93,39 +76,16 @@ async def extract(data: bytes, name: str) -> Extraction:
     )
 
 
-def format_of(data: bytes, name: str) -> Format:
-    """What a file is: by its content where that tells, else by the ending of its name.
-
-    Raises:
-        InputError: none of `FORMATS`.
-    """
-    suffix = PurePath(name.replace("\\", "/")).suffix.lower()
-    if not data.strip():
-        raise InputError("file", "it is empty")
-    if b"%PDF-" in data[:1024]:
-        return "pdf"
-    if data.startswith(b"PK\x03\x04"):
-        if suffix in (".docx", ".docm"):
-            return "docx"
-        raise InputError(
-            "file", f"a zip file called {suffix or 'nothing'}: of these only Word's .docx is read"
-        )
-    if data.startswith(b"\xd0\xcf\x11\xe0"):
-        raise InputError("file", "an old or locked Word file: save it as .docx, without a password")
-    if data.startswith(b"{\\rtf"):
-        raise InputError("file", "an RTF file: save it as .docx or .pdf")
-    if suffix in (".pdf", ".docx"):
-        raise InputError("file", f"it is called {suffix} but is none, or it is damaged")
-    if (kind := _SUFFIXES.get(suffix)) is None:
-        known = ", ".join(sorted(_SUFFIXES))
-        raise InputError("file", f"a file called {suffix or 'without an ending'}; {known} are read")
-    return kind
+def _suffix(name: str) -> str:
+    """The ending of a file's name, with nothing in it that could be anything else."""
+    suffix = PurePath(name.replace("\\", "/")).suffix[:_MAX_SUFFIX]
+    return suffix if suffix[1:].replace("-", "").replace("_", "").isalnum() else ""
 
 
-async def _in_child(data: bytes, kind: Format) -> dict[str, Any]:
+async def _in_child(data: bytes, suffix: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         # -P: the working directory's modules are none of ours.
-        *(sys.executable, "-P", "-m", "xuankan.portal.extract_child", kind),
+        *(sys.executable, "-P", "-m", "xuankan.portal.extract_child", suffix),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -18,9 +18,10 @@ from starlette.responses import Response
 from xuankan.candidates import Filters
 from xuankan.catalogue import Catalogue, Journal
 from xuankan.catalogue.model import fold
+from xuankan.documents.kinds import KINDS
 from xuankan.errors import ServerUnavailable, XuankanError
 from xuankan.portal.api_keys import Caller
-from xuankan.portal.extract import FORMATS, MAX_FILE_BYTES, extract
+from xuankan.portal.extract import MAX_FILE_BYTES, extract
 from xuankan.portal.gateway import Gateway, read_body
 from xuankan.portal.problems import Problem, problem_of, unavailable
 from xuankan.portal.queries import FileQuery, JournalsQuery
@@ -111,7 +112,7 @@ async def service(gateway: Gateway, request: Request, caller: Caller | None, que
         accepting=not message,
         expected_wait_s=None if wait_s is None else round(wait_s, 1),
         message=message,
-        extract=FORMATS,
+        extract=tuple(KINDS),
         max_file_bytes=MAX_FILE_BYTES,
     )
     return Response(encode(body), 200, {"Cache-Control": "no-store"}, "application/json")

@@ -61,7 +61,7 @@ _PLACE = re.compile(r" - at `(?:key` in `)?\$\.?([^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 
 
-class ProblemBody(msgspec.Struct, omit_defaults=True, rename={"request_id": "id"}):
+class ProblemResponse(msgspec.Struct, omit_defaults=True, rename={"request_id": "id"}):
     """Why there is no answer (RFC 9457); `code` is a stable word for programs."""
 
     type: str
@@ -104,11 +104,11 @@ class Problem(Exception):
         """The HTTP status."""
         return KINDS[self.code][0]
 
-    def body(self) -> ProblemBody:
+    def body(self) -> ProblemResponse:
         """The content of the answer."""
         status, title = KINDS[self.code]
         kind = f"urn:xuankan:problem:{self.code}"
-        return ProblemBody(kind, title, status, self.detail, self.code, self.field, self.request_id)
+        return ProblemResponse(kind, title, status, self.detail, self.code, self.field, self.request_id)
 
     def response(self) -> Response:
         """The answer."""

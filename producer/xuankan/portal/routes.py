@@ -125,7 +125,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
         "POST": Operation(
             "extract",
             journals.extraction,
-            "Extract title, abstract and keywords from a .bib, .ris, .pdf, .docx, .tex or .txt file",
+            "Extract titles, abstracts and keywords from a file: a paper, or a list of records",
             {200: ExtractionBody},
             counted="ranking",
             query=FileQuery,

@@ -280,6 +280,31 @@ class ServiceBody(Struct):
     max_file_bytes: int
 
 
+# The names of `documents.kinds`, in its order; a test compares them.
+Format = Literal[
+    "bibtex",
+    "ris",
+    "nbib",
+    "isi",
+    "enw",
+    "csv",
+    "jsonl",
+    "json",
+    "parquet",
+    "xlsx",
+    "endnote-xml",
+    "pubmed-xml",
+    "jats",
+    "latex",
+    "zip",
+    "docx",
+    "odt",
+    "pdf",
+    "markdown",
+    "text",
+]
+
+
 class ExtractedBody(Struct):
     """A manuscript; title or abstract may be empty."""
 
@@ -291,9 +316,9 @@ class ExtractedBody(Struct):
 class ExtractionBody(Struct):
     """What a file holds."""
 
-    format: Literal["bibtex", "ris", "pdf", "docx", "latex", "text"]
+    format: Format
     manuscripts: list[ExtractedBody]
-    left_out: Annotated[int, Meta(description="Entries of a bibliography that are not in manuscripts.")]
+    left_out: Annotated[int, Meta(description="Records of a list that are not in manuscripts.")]
     warnings: Annotated[Sequence[str], Meta(description="What the author should check.")]
 
 
