@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xuankan.errors import XuankanError
 from xuankan.portal.gateway import Gateway
 from xuankan.portal.openapi import document
-from xuankan.portal.problems import Problem, malformed, problem_of
+from xuankan.portal.problems import CallProblem, malformed, problem_of
 from xuankan.portal.routes import OPERATIONS, Operation
 from xuankan.tracing import Traced
 
@@ -81,7 +81,7 @@ def application(gateway: Gateway) -> Starlette:
         routes=routes,
         middleware=middleware,
         exception_handlers=cast(
-            Any, {HTTPException: _http_problem, Problem: _problem, XuankanError: _error, Exception: _bug}
+            Any, {HTTPException: _http_problem, CallProblem: _problem, XuankanError: _error, Exception: _bug}
         ),
         lifespan=lifespan,
     )
@@ -136,7 +136,7 @@ async def _index(request: Request) -> Response:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
+    assert isinstance(error, CallProblem)
     request.state.problem = error.code
     if request.method == "HEAD":
         return Response(status_code=error.status, headers=error.headers)
@@ -150,7 +150,7 @@ async def _error(request: Request, error: Exception) -> Response:
 
 async def _bug(request: Request, error: Exception) -> Response:
     del error  # the server logs it
-    response = await _problem(request, Problem("internal", "see the portal's log"))
+    response = await _problem(request, CallProblem("internal", "see the portal's log"))
     response.headers.update(_SECURITY)  # Starlette answers this one outside of what it observes
     return response
 
@@ -161,8 +161,8 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 405:
         detail = f"{request.method} is not one of {headers.get('Allow', 'GET')}"
-        return await _problem(request, Problem("method_not_allowed", detail, headers=headers))
-    return await _problem(request, Problem("not_found", "no such path", headers=headers))
+        return await _problem(request, CallProblem("method_not_allowed", detail, headers=headers))
+    return await _problem(request, CallProblem("not_found", "no such path", headers=headers))
 
 
 class _ObservedCalls:

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from xuankan.errors import XuankanError
 from xuankan.portal.api_keys import Caller
 from xuankan.portal.gateway import Gateway
-from xuankan.portal.problems import Problem, problem_of
+from xuankan.portal.problems import CallProblem, problem_of
 from xuankan.portal.rankings import pending_body
 from xuankan.portal.schemas import PendingBody, encode, ranking_body
 
@@ -33,10 +33,10 @@ async def events(gateway: Gateway, request: Request, caller: Caller, query: obje
     del query
     request_id = gateway.owned(caller, request.path_params["id"])
     if (await gateway.producer.status(request_id)).state == "unknown":
-        raise Problem("not_found", "no such ranking is queued or kept", "id", request_id)
+        raise CallProblem("not_found", "no such ranking is queued or kept", "id", request_id)
     if gateway.streams >= _MAX_STREAMS:
         detail = f"{_MAX_STREAMS:,} event streams are open: poll GET /v1/rankings/{request_id}?wait_s=60"
-        raise Problem("unavailable", detail, headers={"Retry-After": "10"})
+        raise CallProblem("unavailable", detail, headers={"Retry-After": "10"})
     return StreamingResponse(
         _stream(gateway, request_id),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
@@ -58,7 +58,7 @@ async def _stream(gateway: Gateway, request_id: str) -> AsyncGenerator[bytes]:
         return  # whoever still wants it connects again
     except XuankanError as error:
         yield _event("problem", encode(problem_of(error, request_id).body()))
-    except Problem as problem:
+    except CallProblem as problem:
         yield _event("problem", encode(problem.body()))
     finally:
         gateway.streams -= 1

@@ -18,7 +18,7 @@ from xuankan.errors import ServerUnavailable
 from xuankan.portal.api_keys import Caller, KeyRing
 from xuankan.portal.limiter import Counted, Limiter
 from xuankan.portal.metrics import PortalMetrics
-from xuankan.portal.problems import Problem, retry_after, unavailable
+from xuankan.portal.problems import CallProblem, retry_after, unavailable
 from xuankan.portal.settings import PortalSettings
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s
@@ -87,7 +87,7 @@ class Gateway:
         """The producer that enqueues.
 
         Raises:
-            Problem: the server has not been reached yet.
+            CallProblem: the server has not been reached yet.
         """
         if not self._reached:
             raise unavailable("the portal has not reached its queue yet: try again in a few seconds")
@@ -110,13 +110,13 @@ class Gateway:
         """Who calls, if they may, and not too often.
 
         Raises:
-            Problem: they may not, or not now.
+            CallProblem: they may not, or not now.
             ServerUnavailable: the server, which counts calls, was away for too long.
         """
         key = _key_of(request)
         if (caller := self.key_ring.caller(key)) is None:
             detail = "this API key is unknown" if key else "send `Authorization: Bearer KEY`"
-            raise Problem("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="xuankan"'})
+            raise CallProblem("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="xuankan"'})
         request.state.caller = caller.name
         self.metrics.key_requests.labels(caller.name).inc()
         if counted is not None:
@@ -127,7 +127,7 @@ class Gateway:
         """Count a call as so many rankings or looks.
 
         Raises:
-            Problem: there were too many.
+            CallProblem: there were too many.
             ServerUnavailable: the server was away for too long.
         """
         address = request.client.host if request.client else ""
@@ -138,18 +138,18 @@ class Gateway:
             retry_s = retry_after(verdict.retry_s)
             allowed = f"{verdict.limit} {verdict.what}s in {verdict.window_s} s are allowed"
             detail = f"{allowed}: try again in {retry_s} s"
-            raise Problem("rate_limited", detail, headers={"Retry-After": retry_s})
+            raise CallProblem("rate_limited", detail, headers={"Retry-After": retry_s})
 
     def request_id(self, caller: Caller, idempotency_key: str | None) -> str:
         """The id of a new ranking: the caller's alone, and always the same for the same idempotency key.
 
         Raises:
-            Problem: a key that others would easily come upon too, from somebody without an API key.
+            CallProblem: a key that others would easily come upon too, from somebody without an API key.
         """
         if idempotency_key is None:
             return f"{caller.name}.{uuid.uuid4().hex}"
         if caller.anonymous and len(idempotency_key) < SHORTEST_FREE_KEY:
-            raise Problem(
+            raise CallProblem(
                 "unusable",
                 f"without an API key it must have at least {SHORTEST_FREE_KEY} characters, such as a "
                 "UUID: anyone who has it can read the ranking",
@@ -162,11 +162,11 @@ class Gateway:
         """The id of a ranking, if it is the caller's.
 
         Raises:
-            Problem: it is not. That somebody else has it is not told.
+            CallProblem: it is not. That somebody else has it is not told.
         """
         owner, _, rest = request_id.partition(".")
         if owner != caller.name or len(rest) != 32 or not rest.isascii() or not rest.isalnum():
-            raise Problem("not_found", "you have no ranking with this id", "id")
+            raise CallProblem("not_found", "you have no ranking with this id", "id")
         return request_id
 
     async def _open(self) -> None:
@@ -188,7 +188,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     """The body of a call.
 
     Raises:
-        Problem: it is larger, or takes too long to arrive.
+        CallProblem: it is larger, or takes too long to arrive.
     """
     body, read = bytearray(), 0
     try:
@@ -201,10 +201,10 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
                     break
     except TimeoutError:
         detail = f"the body did not arrive within {_BODY_S:g} s"
-        raise Problem("body_timeout", detail, headers={"Connection": "close"}) from None
+        raise CallProblem("body_timeout", detail, headers={"Connection": "close"}) from None
     if read > max_bytes:
         detail = f"at most {max_bytes:,} bytes are read"
-        raise Problem("too_large", detail, headers={"Connection": "close"})
+        raise CallProblem("too_large", detail, headers={"Connection": "close"})
     return bytes(body)
 
 

@@ -23,7 +23,7 @@ from xuankan.errors import ServerUnavailable, XuankanError
 from xuankan.portal.api_keys import Caller
 from xuankan.portal.extract import MAX_FILE_BYTES, extract
 from xuankan.portal.gateway import Gateway, read_body
-from xuankan.portal.problems import Problem, problem_of, unavailable
+from xuankan.portal.problems import CallProblem, problem_of, unavailable
 from xuankan.portal.queries import FileQuery, JournalsQuery
 from xuankan.portal.schemas import (
     ExtractionBody,
@@ -71,7 +71,7 @@ async def journal(gateway: Gateway, request: Request, caller: Caller, query: obj
     try:
         found = gateway.catalogue[gateway.catalogue.index(request.path_params["journal"])]
     except XuankanError as error:
-        raise Problem("not_found", str(error).removeprefix("journal: "), "journal") from None
+        raise CallProblem("not_found", str(error).removeprefix("journal: "), "journal") from None
     return _json(journal_body(found))
 
 
@@ -100,7 +100,7 @@ async def service(gateway: Gateway, request: Request, caller: Caller | None, que
         wait_s = pressure.expected_wait_s
         if pressure.reason is not None:
             message = problem_of(pressure.refusal()).detail
-    except Problem as problem:
+    except CallProblem as problem:
         message = problem.detail
     except ServerUnavailable as error:
         message = problem_of(error).detail

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from xuankan.portal.gateway import SHORTEST_FREE_KEY
-from xuankan.portal.problems import KINDS, MEDIA_TYPE, ProblemResponse
+from xuankan.portal.problems import KINDS, MEDIA_TYPE, ProblemBody
 from xuankan.portal.routes import OPERATIONS, Operation
 
 _REF: Final = "#/components/schemas/{name}"
@@ -84,7 +84,7 @@ def document(key_required: bool) -> dict[str, Any]:
 
 
 def _structs() -> list[Any]:
-    found: dict[Any, None] = {ProblemResponse: None}
+    found: dict[Any, None] = {ProblemBody: None}
     for methods in OPERATIONS.values():
         for one in methods.values():
             found.update(dict.fromkeys(content for content in one.answers.values() if _is_struct(content)))
@@ -157,12 +157,12 @@ def _problems(one: Operation) -> dict[str, Any]:
     problems: dict[str, Any] = {}
     for status, names in sorted(by_status.items()):
         told = "; ".join(f"`{name}`: {KINDS[name][1]}" for name in names)
-        problems[str(status)] = {"description": f"{told}.", "content": {MEDIA_TYPE: _schema(ProblemResponse)}}
+        problems[str(status)] = {"description": f"{told}.", "content": {MEDIA_TYPE: _schema(ProblemBody)}}
         if _RETRIED.issuperset(names) or status == 503:
             problems[str(status)]["headers"] = {"Retry-After": _HEADER["Retry-After"]}
     problems["default"] = {
         "description": "Another problem.",
-        "content": {MEDIA_TYPE: _schema(ProblemResponse)},
+        "content": {MEDIA_TYPE: _schema(ProblemBody)},
     }
     return problems
 

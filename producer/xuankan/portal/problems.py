@@ -61,7 +61,7 @@ _PLACE = re.compile(r" - at `(?:key` in `)?\$\.?([^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 
 
-class ProblemResponse(msgspec.Struct, omit_defaults=True, rename={"request_id": "id"}):
+class ProblemBody(msgspec.Struct, omit_defaults=True, rename={"request_id": "id"}):
     """Why there is no answer (RFC 9457); `code` is a stable word for programs."""
 
     type: str
@@ -73,7 +73,7 @@ class ProblemResponse(msgspec.Struct, omit_defaults=True, rename={"request_id": 
     request_id: str | None = None
 
 
-class Problem(Exception):
+class CallProblem(Exception):
     """An answer that is a problem.
 
     Args:
@@ -104,11 +104,11 @@ class Problem(Exception):
         """The HTTP status."""
         return KINDS[self.code][0]
 
-    def body(self) -> ProblemResponse:
+    def body(self) -> ProblemBody:
         """The content of the answer."""
         status, title = KINDS[self.code]
         kind = f"urn:xuankan:problem:{self.code}"
-        return ProblemResponse(kind, title, status, self.detail, self.code, self.field, self.request_id)
+        return ProblemBody(kind, title, status, self.detail, self.code, self.field, self.request_id)
 
     def response(self) -> Response:
         """The answer."""
@@ -120,7 +120,7 @@ class Problem(Exception):
         )
 
 
-def problem_of(error: XuankanError, request_id: str | None = None) -> Problem:
+def problem_of(error: XuankanError, request_id: str | None = None) -> CallProblem:
     """How an error is told to whoever called.
 
     What only the operator should see (addresses, limits, releases) goes to the log.
@@ -128,16 +128,16 @@ def problem_of(error: XuankanError, request_id: str | None = None) -> Problem:
     match error:
         case RequestConflict():
             detail = "this key was already used with another manuscript or other options: use a new key"
-            return Problem("idempotency_conflict", detail, "Idempotency-Key", request_id)
+            return CallProblem("idempotency_conflict", detail, "Idempotency-Key", request_id)
         case InputError():
             name = f"filters.{error.field}" if _is_filter(error) else error.field
-            return Problem("unusable", str(error).removeprefix(f"{error.field}: "), name, request_id)
+            return CallProblem("unusable", str(error).removeprefix(f"{error.field}: "), name, request_id)
         case QueueFull():
             _log.warning("refused: %s", error)
             wait_s = _RETRY_S if error.expected_wait_s is None else error.expected_wait_s
             retry_s = retry_after(min(wait_s, _LONGEST_RETRY_S))
             detail = f"too many manuscripts are waiting: try again in {retry_s} s"
-            return Problem("queue_full", detail, None, request_id, {"Retry-After": retry_s})
+            return CallProblem("queue_full", detail, None, request_id, {"Retry-After": retry_s})
         case ServerUnavailable():
             _log.error("%s", error)
             return unavailable(
@@ -145,37 +145,37 @@ def problem_of(error: XuankanError, request_id: str | None = None) -> Problem:
             )
         case ResultUnknown():
             detail = "no such ranking is queued or kept; rankings are kept for an hour"
-            return Problem("not_found", detail, "id", request_id)
+            return CallProblem("not_found", detail, "id", request_id)
         case RequestCancelled():
-            return Problem("cancelled", "it was cancelled before it was ranked", None, request_id)
+            return CallProblem("cancelled", "it was cancelled before it was ranked", None, request_id)
         case RequestExpired():
-            return Problem("expired", "raise deadline_s, or try again later", "deadline_s", request_id)
+            return CallProblem("expired", "raise deadline_s, or try again later", "deadline_s", request_id)
         case RequestIncompatible() | ProtocolError():
             _log.error("%s", error)
             detail = "the workers and this portal are configured differently; ask the portal's operator"
-            return Problem("incompatible", detail, None, request_id)
+            return CallProblem("incompatible", detail, None, request_id)
         case RequestInvalid():
-            return Problem("unusable", f"the worker refused it [{error.code}]", None, request_id)
+            return CallProblem("unusable", f"the worker refused it [{error.code}]", None, request_id)
         case RequestError():
             detail = f"the workers could not score it [{error.code}]; it may succeed as a new request"
-            return Problem("ranking_failed", detail, None, request_id)
+            return CallProblem("ranking_failed", detail, None, request_id)
         case _:
             _log.error("unexpected: %s", error)
-            return Problem("internal", "see the portal's log", None, request_id)
+            return CallProblem("internal", "see the portal's log", None, request_id)
 
 
-def unavailable(detail: str, request_id: str | None = None) -> Problem:
+def unavailable(detail: str, request_id: str | None = None) -> CallProblem:
     """Nothing can be enqueued for now."""
-    return Problem("unavailable", detail, None, request_id, {"Retry-After": str(_RETRY_S)})
+    return CallProblem("unavailable", detail, None, request_id, {"Retry-After": str(_RETRY_S)})
 
 
-def malformed(error: Exception, inside: str | None = None) -> Problem:
+def malformed(error: Exception, inside: str | None = None) -> CallProblem:
     """What msgspec says of something that does not fit its schema; `inside` names what was read."""
     text = str(error)
     place, unknown = _PLACE.search(text), _UNKNOWN.search(text)
     names = [found[1] for found in (place, unknown) if found is not None and found[1]]
     detail = _PLACE.sub("", text)
-    return Problem("malformed", detail, ".".join(names) or inside)
+    return CallProblem("malformed", detail, ".".join(names) or inside)
 
 
 def retry_after(seconds: float) -> str:

@@ -15,7 +15,7 @@ from xuankan.client.requests import RequestStatus
 from xuankan.errors import RequestCancelled, ResultUnknown, WaitTimeout, XuankanError
 from xuankan.portal.api_keys import Caller
 from xuankan.portal.gateway import MAX_JSON_BYTES, Gateway, hung_up, read_body
-from xuankan.portal.problems import Problem, malformed, problem_of, unavailable
+from xuankan.portal.problems import CallProblem, malformed, problem_of, unavailable
 from xuankan.portal.queries import SubmitQuery, WaitQuery
 from xuankan.portal.schemas import (
     LinksBody,
@@ -35,7 +35,7 @@ async def submit(gateway: Gateway, request: Request, caller: Caller, query: Subm
     started_s = asyncio.get_running_loop().time()
     try:
         response = await _submit(gateway, request, caller, query.wait_s)
-    except Problem as problem:
+    except CallProblem as problem:
         gateway.metrics.rankings.labels(problem.code).inc()
         raise
     if response.status_code == 200:
@@ -53,7 +53,7 @@ async def _submit(gateway: Gateway, request: Request, caller: Caller, wait_s: fl
     except msgspec.ValidationError as error:
         raise malformed(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Problem("malformed", "the body is not JSON in UTF-8") from None
+        raise CallProblem("malformed", "the body is not JSON in UTF-8") from None
     if asked.scored > 100:
         await gateway.charge(request, caller, "ranking", asked.scored / 100 - 1)
     try:
@@ -65,7 +65,7 @@ async def _submit(gateway: Gateway, request: Request, caller: Caller, wait_s: fl
         headers["Idempotent-Replayed"] = "true"
     try:
         response = await _answer(gateway, request, request_id, wait_s, ticket.warnings)
-    except Problem as problem:
+    except CallProblem as problem:
         if problem.code == "not_found":  # it was there a moment ago
             lost = "the queue has lost the manuscript (a restart without its data?): submit it again"
             raise unavailable(lost, request_id) from None
@@ -107,7 +107,7 @@ async def _refuse_if_ended_otherwise(gateway: Gateway, request_id: str) -> None:
         code = problem_of(error).code
     else:
         code = "done"
-    raise Problem("already_ended", f"it has already ended: {code}", None, request_id)
+    raise CallProblem("already_ended", f"it has already ended: {code}", None, request_id)
 
 
 async def _answer(
@@ -188,7 +188,7 @@ def _check_json(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         detail = f"the content type is {kind or 'nothing'!r}: send Content-Type: application/json"
-        raise Problem("unsupported_media_type", detail, "Content-Type")
+        raise CallProblem("unsupported_media_type", detail, "Content-Type")
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -198,5 +198,5 @@ def _idempotency_key(request: Request) -> str | None:
     key = given.strip().removeprefix('"').removesuffix('"')
     if not _KEY.fullmatch(key):
         detail = "must be 1 to 255 visible ASCII characters other than the quotation mark"
-        raise Problem("malformed", detail, "Idempotency-Key")
+        raise CallProblem("malformed", detail, "Idempotency-Key")
     return key

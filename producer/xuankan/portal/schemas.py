@@ -13,7 +13,7 @@ from xuankan.catalogue import Catalogue, Journal
 from xuankan.client.options import RankingOptions
 from xuankan.client.rankings import Ranking
 from xuankan.manuscript import MAX_CHARACTERS, Manuscript
-from xuankan.portal.problems import Problem
+from xuankan.portal.problems import CallProblem
 from xuankan.protocol.keys import Lane
 from xuankan.protocol.ranked import RankedJournal
 
@@ -114,10 +114,12 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
 
         Raises:
             FilterError: a text without a letter or digit.
-            Problem: two choices that exclude each other.
+            CallProblem: two choices that exclude each other.
         """
         if self.journals is not None and self.candidates is not None:
-            raise Problem("unusable", "journals and candidates cannot be combined: give one", "candidates")
+            raise CallProblem(
+                "unusable", "journals and candidates cannot be combined: give one", "candidates"
+            )
         return RankingOptions(
             top_k=self.top_k,
             candidates=self.journals or self.candidates or 100,
