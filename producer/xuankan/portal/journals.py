@@ -1,42 +1,31 @@
-"""Calls that rank nothing: the catalogue, its facets, the text of a file, and the state of the service.
-
-Only `GET /v1/service` asks the queue, and it answers without it too.
-"""
+"""Calls about the catalogue: its journals, and the values that filters can use. They do not ask the queue."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from xuankan.candidates import Filters
 from xuankan.catalogue import Catalogue, Journal
 from xuankan.catalogue.model import fold
-from xuankan.documents.kinds import KINDS
-from xuankan.errors import ServerUnavailable, XuankanError
+from xuankan.errors import XuankanError
 from xuankan.portal.api_keys import Caller
-from xuankan.portal.extract import MAX_FILE_BYTES, extract
-from xuankan.portal.gateway import Gateway, read_body
-from xuankan.portal.problems import CallProblem, problem_of, unavailable
-from xuankan.portal.queries import FileQuery, JournalsQuery
+from xuankan.portal.gateway import Gateway
+from xuankan.portal.problems import CallProblem, problem_of
+from xuankan.portal.queries import JournalsQuery
 from xuankan.portal.schemas import (
-    ExtractionBody,
     FacetBody,
     FacetsBody,
     JournalsBody,
-    ServiceBody,
     encode,
     journal_body,
 )
 
-_MAX_UPLOADS: Final = 16
-"""Files that are held in memory at a time."""
 _KEPT: Final = {"Cache-Control": "private, max-age=60"}
 
 
@@ -89,49 +78,6 @@ async def facets(gateway: Gateway, request: Request, caller: Caller, query: obje
             open_access=_counted(journal.open_access for journal in catalogue),
         )
     )
-
-
-async def service(gateway: Gateway, request: Request, caller: Caller | None, query: object) -> Response:
-    """`GET /v1/service`."""
-    del request, caller, query
-    wait_s, message = None, ""
-    try:
-        pressure = await gateway.producer.pressure("interactive")
-        wait_s = pressure.expected_wait_s
-        if pressure.reason is not None:
-            message = problem_of(pressure.refusal()).detail
-    except CallProblem as problem:
-        message = problem.detail
-    except ServerUnavailable as error:
-        message = problem_of(error).detail
-    body = ServiceBody(
-        version=version("xuankan"),
-        catalogue=gateway.catalogue.version,
-        journals=len(gateway.catalogue),
-        key_required=gateway.key_ring.key_required,
-        accepting=not message,
-        expected_wait_s=None if wait_s is None else round(wait_s, 1),
-        message=message,
-        extract=tuple(KINDS),
-        max_file_bytes=MAX_FILE_BYTES,
-    )
-    return Response(encode(body), 200, {"Cache-Control": "no-store"}, "application/json")
-
-
-async def extraction(gateway: Gateway, request: Request, caller: Caller, query: FileQuery) -> Response:
-    """`POST /v1/extract`."""
-    del caller
-    if gateway.uploads >= _MAX_UPLOADS:
-        raise unavailable("too many files are being read: try again in a few seconds")
-    gateway.uploads += 1
-    try:
-        found = await extract(await read_body(request, MAX_FILE_BYTES), query.name)
-    except XuankanError as error:
-        raise problem_of(error) from None
-    finally:
-        gateway.uploads -= 1
-    body = msgspec.convert(found, ExtractionBody, from_attributes=True)
-    return Response(encode(body), 200, {"Cache-Control": "no-store"}, "application/json")
 
 
 def _json(body: object) -> Response:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from xuankan.portal import events, journals, rankings
+from xuankan.portal import events, extraction, journals, rankings, service
 from xuankan.portal.gateway import Gateway
 from xuankan.portal.limiter import Counted
 from xuankan.portal.queries import FileQuery, JournalsQuery, NoQuery, SubmitQuery, WaitQuery
@@ -124,7 +124,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
     "/v1/extract": {
         "POST": Operation(
             "extract",
-            journals.extraction,
+            extraction.extraction,
             "Extract titles, abstracts and keywords from a file: a paper, or a list of records",
             {200: ExtractionBody},
             counted="ranking",
@@ -136,7 +136,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
     "/v1/service": {
         "GET": Operation(
             "service",
-            journals.service,
+            service.service,
             "What this portal is, and whether it is accepting manuscripts",
             {200: ServiceBody},
             open=True,
