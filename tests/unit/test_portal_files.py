@@ -12,7 +12,7 @@ import pytest
 from xuankan.documents import Document, File, read
 from xuankan.documents.kinds import KINDS, SUFFIXES
 from xuankan.portal.extract_child import answer
-from xuankan.portal.schemas import Format
+from xuankan.portal.extraction import Format
 
 CASES = Path(__file__).parents[1] / "data" / "documents" / "cases"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,10 +16,52 @@ from xuankan.portal.extract import MAX_FILE_BYTES, extract
 from xuankan.portal.gateway import Gateway, read_body
 from xuankan.portal.problems import problem_of, unavailable
 from xuankan.portal.queries import FileQuery
-from xuankan.portal.schemas import ExtractionBody, encode
+from xuankan.portal.schemas import encode
 
 _MAX_UPLOADS: Final = 16
 """Files that are held in memory at a time."""
+
+
+# The names of `documents.kinds`, in its order; a test compares them.
+Format = Literal[
+    "bibtex",
+    "ris",
+    "nbib",
+    "isi",
+    "enw",
+    "csv",
+    "jsonl",
+    "json",
+    "parquet",
+    "xlsx",
+    "endnote-xml",
+    "pubmed-xml",
+    "jats",
+    "latex",
+    "zip",
+    "docx",
+    "odt",
+    "pdf",
+    "markdown",
+    "text",
+]
+
+
+class ExtractedBody(Struct):
+    """A manuscript; title or abstract may be empty."""
+
+    title: str
+    abstract: str
+    keywords: Sequence[str]
+
+
+class ExtractionBody(Struct):
+    """What a file holds."""
+
+    format: Format
+    manuscripts: list[ExtractedBody]
+    left_out: Annotated[int, Meta(description="Records of a list that are not in manuscripts.")]
+    warnings: Annotated[Sequence[str], Meta(description="What the author should check.")]
 
 
 async def extraction(gateway: Gateway, request: Request, caller: Caller, query: FileQuery) -> Response:

@@ -15,14 +15,12 @@ from xuankan.portal.gateway import Gateway
 from xuankan.portal.limiter import Counted
 from xuankan.portal.queries import FileQuery, JournalsQuery, NoQuery, SubmitQuery, WaitQuery
 from xuankan.portal.schemas import (
-    ExtractionBody,
     FacetsBody,
     JournalBody,
     JournalsBody,
     PendingBody,
     RankingBody,
     RankingRequest,
-    ServiceBody,
 )
 
 Handler = Callable[[Gateway, Request, Any, Any], Awaitable[Response]]
@@ -126,7 +124,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
             "extract",
             extraction.extraction,
             "Extract titles, abstracts and keywords from a file: a paper, or a list of records",
-            {200: ExtractionBody},
+            {200: extraction.ExtractionBody},
             counted="ranking",
             query=FileQuery,
             body=bytes,
@@ -138,7 +136,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
             "service",
             service.service,
             "What this portal is, and whether it is accepting manuscripts",
-            {200: ServiceBody},
+            {200: service.ServiceBody},
             open=True,
         ),
     },

@@ -268,62 +268,6 @@ class FacetsBody(Struct):
     open_access: list[FacetBody]
 
 
-class ServiceBody(Struct):
-    """What this portal is, and whether it is accepting manuscripts."""
-
-    version: str
-    catalogue: str
-    journals: int
-    key_required: bool
-    accepting: bool
-    expected_wait_s: float | None
-    message: Annotated[str, Meta(description="Why it accepts none; empty if it does.")]
-    extract: Annotated[Sequence[str], Meta(description="Kinds of files that /v1/extract reads.")]
-    max_file_bytes: int
-
-
-# The names of `documents.kinds`, in its order; a test compares them.
-Format = Literal[
-    "bibtex",
-    "ris",
-    "nbib",
-    "isi",
-    "enw",
-    "csv",
-    "jsonl",
-    "json",
-    "parquet",
-    "xlsx",
-    "endnote-xml",
-    "pubmed-xml",
-    "jats",
-    "latex",
-    "zip",
-    "docx",
-    "odt",
-    "pdf",
-    "markdown",
-    "text",
-]
-
-
-class ExtractedBody(Struct):
-    """A manuscript; title or abstract may be empty."""
-
-    title: str
-    abstract: str
-    keywords: Sequence[str]
-
-
-class ExtractionBody(Struct):
-    """What a file holds."""
-
-    format: Format
-    manuscripts: list[ExtractedBody]
-    left_out: Annotated[int, Meta(description="Records of a list that are not in manuscripts.")]
-    warnings: Annotated[Sequence[str], Meta(description="What the author should check.")]
-
-
 def journal_body(journal: Journal) -> JournalBody:
     """A journal of the catalogue."""
     return JournalBody(**journal.metadata(), examples=journal.examples)

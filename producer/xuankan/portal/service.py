@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Annotated
 
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,7 +16,21 @@ from xuankan.portal.api_keys import Caller
 from xuankan.portal.extract import MAX_FILE_BYTES
 from xuankan.portal.gateway import Gateway
 from xuankan.portal.problems import CallProblem, problem_of
-from xuankan.portal.schemas import ServiceBody, encode
+from xuankan.portal.schemas import encode
+
+
+class ServiceBody(Struct):
+    """What this portal is, and whether it is accepting manuscripts."""
+
+    version: str
+    catalogue: str
+    journals: int
+    key_required: bool
+    accepting: bool
+    expected_wait_s: float | None
+    message: Annotated[str, Meta(description="Why it accepts none; empty if it does.")]
+    extract: Annotated[Sequence[str], Meta(description="Kinds of files that /v1/extract reads.")]
+    max_file_bytes: int
 
 
 async def service(gateway: Gateway, request: Request, caller: Caller | None, query: object) -> Response:
