@@ -1,0 +1,5 @@
+while not (W/'minilm'/'honest.npz').exists(): time.sleep(.5)
+time.sleep(2); r=recipe('minilm','minilm')
+r.encoder(EncoderSettings(epochs=10,papers=128,rate=3e-4,within_s=130))
+r.score(['dev']); quality(W/'minilm'/'scores-dev.npz'); say('encoder done')
+r.late(EncoderSettings(epochs=.9,papers=128,rate=6e-5)); say('late done')

@@ -1,0 +1,6 @@
+while not (W/'minilm'/'honest.npz').exists(): time.sleep(.5)
+time.sleep(2)
+r=recipe('mpnet','mpnet',first=W/'minilm')
+r.encoder(EncoderSettings(epochs=9,papers=128,rate=1e-4,heads=10.0,within_s=270))
+r.score(['dev']); quality(W/'mpnet'/'scores-dev.npz'); say('mpnet done')
+r.late(EncoderSettings(epochs=.9,papers=128,rate=2.5e-5,heads=3.0)); say('late done')

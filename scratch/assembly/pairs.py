@@ -1,0 +1,12 @@
+while not (W/'minilm'/'honest.npz').exists(): time.sleep(.5)
+time.sleep(2); r=recipe('minilm','minilm')
+r.cross_encoder(PairSettings(epochs=3,papers=64,rate=2e-4,within_s=240)); say('cross-encoder done')
+for n in ('minilm','mpnet'):
+    while not (W/n/'scores-dev.npz').exists(): time.sleep(.5)
+    time.sleep(1); r=recipe(n,n,first=W/'minilm')
+    r.score(['dev'],pairs=W/'minilm'/'cross-encoder',name='rows'); quality(W/n/'rows-dev.npz')
+    while not (W/n/'late'/'training.json').exists(): time.sleep(.5)
+    time.sleep(1); corpus=joined(DATA.splits['train'],DATA.splits['late'])
+    r.score(['dev','test','transfer'],encoder='late',pairs=W/'minilm'/'cross-encoder',corpus=corpus,name='late')
+    say(n,'final scored')
+say('ALL DONE')
