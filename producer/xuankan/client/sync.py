@@ -311,7 +311,7 @@ class _Caller(AsyncIterable[Given]):
                 continue
             try:
                 item = next(self._items, _END)
-            except Exception as error:
+            except Exception as error:  # the caller's own iterable may raise anything; it gets it back
                 done.set_exception(error)
             else:
                 done.set_result(item)

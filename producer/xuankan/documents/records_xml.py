@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, cast
 
-from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  # compiled, and without stubs
 
 from xuankan.documents.columns import Columns
 from xuankan.documents.fields import from_values
