@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from xuankan.candidates import FirstStage
 from xuankan.catalogue import Catalogue
 from xuankan.catalogue.parquet import read_columns
 from xuankan.cli.catalogue import catalogue
+from xuankan.cli.running import given_catalogue
 from xuankan.errors import CatalogueError
 
 SAMPLE = Path(__file__).parents[1] / "data" / "papers.parquet"
@@ -82,6 +84,27 @@ def test_import_adds_to_the_shipped_catalogue(tmp_path: Path) -> None:
     assert tea["profile"] == "Journal of Tea. The chemistry of tea."
 
 
+def test_import_makes_the_first_stage_that_producers_take_from_beside_the_catalogue(tmp_path: Path) -> None:
+    (tmp_path / "ours.csv").write_text(OURS)
+    ours = tmp_path / "c.json.gz"
+    told = data("import", tmp_path / "ours.csv", "-o", ours)
+    assert told["first_stage"] == str(tmp_path / "c.first_stage.npz")
+    given = given_catalogue(ours)
+    assert given.catalogue is not None
+    assert given.first_stage is not None
+    made_now = FirstStage.default().for_catalogue(given.catalogue)
+    text = ("Green tea and its catechins", "We brew tea at several temperatures.")
+    np.testing.assert_allclose(given.first_stage.scores(*text), made_now.scores(*text), atol=0.02)
+    assert given.first_stage is not made_now
+    assert given.catalogue[int(given.first_stage.scores(*text).argmax())].title == "Journal of Tea"
+
+    Catalogue.default().save(ours)
+    with pytest.raises(CatalogueError, match=r"was made for catalogue .* import or build them again"):
+        given_catalogue(ours)
+    (tmp_path / "c.first_stage.npz").unlink()
+    assert given_catalogue(ours).first_stage is FirstStage.default()
+
+
 def test_import_alone_and_check_of_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "bare.csv").write_text("title\nTea\n")
     output = run("import", tmp_path / "bare.csv", "--empty", "-o", tmp_path / "c.json.gz").output
@@ -139,7 +162,7 @@ def test_build_makes_a_catalogue_and_a_first_stage_that_fit_each_other(
     papers, journals = tables
     told = data("build", "--papers", papers, "--journals", journals, "-o", tmp_path / "out")
     built = Catalogue.load(tmp_path / "out" / "catalogue.json.gz")
-    first_stage = FirstStage.load(tmp_path / "out" / "first_stage.npz")
+    first_stage = FirstStage.load(tmp_path / "out" / "catalogue.first_stage.npz")
     assert told["version"] == built.version == first_stage.catalogue_version
     assert told["first_stage"]["test"]["top5"] >= 0.6
     letters = built[built.index("physical-review-letters")]

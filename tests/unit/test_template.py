@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xuankan.errors import ReleaseError
@@ -36,6 +37,15 @@ def test_long_texts_are_cut_to_the_budget_and_say_so() -> None:
     assert len(encoded.ids) == template.max_manuscript_tokens
     assert encoded.total == 1000
     assert len(template.encode_profile("word " * 1000).ids) == template.max_profile_tokens
+
+
+@pytest.mark.parametrize("separators", [1, 2])
+def test_profiles_tokenized_together_are_as_one_by_one(separators: int) -> None:
+    template = Template.build(_tokenizer(), 100, 50, separators)
+    texts = ["", "Journal of Tea. " * 30, "Acta Physica Polonica."]
+    together = template.encode_profiles(texts)
+    assert [ids.tolist() for ids in together] == [template.encode_profile(t).ids.tolist() for t in texts]
+    assert {ids.dtype for ids in together} == {np.dtype(np.int32)}
 
 
 def test_it_survives_saving(tmp_path: Path) -> None:

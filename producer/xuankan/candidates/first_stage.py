@@ -83,7 +83,9 @@ class FirstStage:
 
     def logits(self, title: str, abstract: str) -> NDArray[np.float64]:
         """What each journal's probability is made of (see the module's text), float64 [J]."""
-        terms, x = self.vector(title, abstract)
+        return self._logits(*self.vector(title, abstract))
+
+    def _logits(self, terms: NDArray[np.int64], x: NDArray[np.float32]) -> NDArray[np.float64]:
         logits = self.bias.astype(np.float64) + self.prior
         if len(terms):
             lengths = self.starts[terms + 1] - self.starts[terms]
@@ -98,9 +100,7 @@ class FirstStage:
 
     def scores(self, title: str, abstract: str) -> NDArray[np.float32]:
         """Log-probabilities of the journals, float32 [J]; the prior alone if no term is known."""
-        logits = self.logits(title, abstract)
-        logits -= logits.max()
-        return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        return _log_softmax(self.logits(title, abstract))
 
     def score_many(self, titles: Sequence[str], abstracts: Sequence[str]) -> NDArray[np.float32]:
         """`scores` of several manuscripts, float32 [N, J]."""
@@ -132,7 +132,7 @@ class FirstStage:
             else:
                 terms, x = self.vector(journal.title, journal.profile)
                 added.append((terms, position, x * np.float32(scale)))
-                alike = np.exp(self.scores(journal.title, journal.profile))
+                alike = np.exp(_log_softmax(self._logits(terms, x)))
                 output[position] = alike @ self.output
                 bias[position] = alike @ self.bias + constant
                 prior[position] = alike @ self.prior
@@ -168,8 +168,8 @@ class FirstStage:
             "journals": np.frombuffer("\n".join(self.journals).encode(), np.uint8),
             "terms": np.frombuffer("\n".join(self.columns).encode(), np.uint8),
             "idf": self.idf,
-            "lengths": np.diff(self.starts).astype(np.uint16),
-            "gaps": gaps.astype(np.uint16),
+            "lengths": _small(np.diff(self.starts)),
+            "gaps": _small(gaps),
             "weights": np.rint(self.weights / steps[self.posted]).astype(np.uint8),
             "steps": steps,
             "embedding": np.rint(self.embedding / spread).astype(np.int8),
@@ -226,6 +226,16 @@ class FirstStage:
     def default(cls) -> FirstStage:
         """The first stage shipped with the package, of the shipped catalogue; loaded once per process."""
         return _default()
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
+    shifted = logits - logits.max()
+    return (shifted - np.log(np.exp(shifted).sum())).astype(np.float32)
+
+
+def _small(counts: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
+    """The same in the fewest bytes that hold them."""
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
 @cache

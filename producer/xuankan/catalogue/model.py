@@ -8,7 +8,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -60,15 +60,16 @@ class Journal:
 
     def metadata(self) -> dict[str, Any]:
         """What a result carries of the journal: every field but `profile` and `examples`, as plain values."""
-        shown = {key: value for key, value in asdict(self).items() if key not in ("profile", "examples")}
-        return {key: list(value) if key in _TEXTS else value for key, value in shown.items()}
+        return {name: list(getattr(self, name)) if name in _TEXTS else getattr(self, name) for name in _SHOWN}
 
 
 _TEXT = ("id", "title", "profile")
 _OPTIONAL_TEXT = ("publisher", "country", "homepage", "open_access", "licence", "quartile")
 _TEXTS = ("issns", "languages", "subjects", "examples", "sources")
 _NUMBERS = ("apc_usd", "sjr")
-_FIELDS = frozenset(f.name for f in fields(Journal))
+_NAMES = tuple(f.name for f in fields(Journal))
+_FIELDS = frozenset(_NAMES)
+_SHOWN = tuple(name for name in _NAMES if name not in ("profile", "examples"))
 
 
 def journal_from_dict(row: Mapping[str, Any], where: str) -> Journal:
@@ -120,7 +121,9 @@ def slug(title: str) -> str:
 
 
 def _canonical(journal: Journal) -> dict[str, Any]:
-    return {key: value for key, value in asdict(journal).items() if value not in (None, (), "")}
+    # Not dataclasses.asdict: its deep copies take most of the time of opening a large catalogue.
+    values = ((name, getattr(journal, name)) for name in _NAMES)
+    return {name: value for name, value in values if value not in (None, (), "")}
 
 
 @dataclass(frozen=True, slots=True)

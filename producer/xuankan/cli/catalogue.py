@@ -123,12 +123,15 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
                 for journals that the catalogue has.
     SCImago     its CSV (https://www.scimagojr.com/journalrank.php): SJR, quartile, categories, likewise.
 
-    Then use it: a worker and its producers must be given the same catalogue.
+    Beside ours.json.gz, ours.first_stage.npz is written, by which producers choose candidates: keep the two
+    together. Then use it: a worker and its producers must be given the same catalogue.
 
     \b
     xuankan catalogue import ours.csv doaj.csv -o ours.json.gz
     xuankan catalogue check --catalogue ours.json.gz
     """  # noqa: D301  # click's mark is a real backspace
+    from xuankan.candidates import FirstStage, first_stage_file, first_stage_of
+    from xuankan.catalogue import Catalogue
     from xuankan.catalogue.imports import read_table
     from xuankan.catalogue.merge import merge
 
@@ -156,9 +159,14 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
         )
     assert result is not None
     _written(result.save, output)
+    with _progress() as progress:
+        progress("making the first stage", 0.5)
+        base = FirstStage.default() if path is None else first_stage_of(path, Catalogue.load(path))
+        _written(base.for_catalogue(result).save, first_stage_file(output))
     if as_json:
         document = {
             "catalogue": str(output),
+            "first_stage": str(first_stage_file(output)),
             "version": result.version,
             "journals": len(result),
             "tables": told,
@@ -196,7 +204,7 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
     required=True,
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where catalogue.json.gz and first_stage.npz are written.",
+    help="Where catalogue.json.gz and catalogue.first_stage.npz are written.",
 )
 @_JSON
 def build(papers: Path, journals: Path, output: Path, as_json: bool) -> None:
@@ -207,7 +215,7 @@ def build(papers: Path, journals: Path, output: Path, as_json: bool) -> None:
     and needs the `data` extra.
     """
     try:
-        from xuankan.candidates import FirstStage
+        from xuankan.candidates import FirstStage, first_stage_file
         from xuankan.candidates.fit import fit
         from xuankan.catalogue.build import build_catalogue, read_journals
         from xuankan.catalogue.papers import read_papers
@@ -228,8 +236,9 @@ def build(papers: Path, journals: Path, output: Path, as_json: bool) -> None:
         first_stage = fit(training, built, progress)
         output.mkdir(parents=True, exist_ok=True)
         _written(built.save, output / "catalogue.json.gz")
-        _written(first_stage.save, output / "first_stage.npz")
-        quality = _qualities(papers, built, FirstStage.load(output / "first_stage.npz"), progress)
+        saved = first_stage_file(output / "catalogue.json.gz")
+        _written(first_stage.save, saved)
+        quality = _qualities(papers, built, FirstStage.load(saved), progress)
     if as_json:
         document = {"version": built.version, "journals": len(built), "first_stage": quality}
         click.echo(json.dumps(document, indent=2))

@@ -114,14 +114,15 @@ def portal(
     configure_logs(log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     tracing.configure("xuankan-portal")
-    catalogue, worker_options = given_catalogue(catalogue_file)
+    given = given_catalogue(catalogue_file)
 
     async def work() -> None:
-        async with served(None if embedded else url, namespace, worker_options) as server_url:
+        async with served(None if embedded else url, namespace, given.worker_options) as server_url:
             settings = PortalSettings(
                 server_url,
                 namespace=namespace,
-                catalogue=catalogue,
+                catalogue=given.catalogue,
+                first_stage=given.first_stage,
                 keys_file=keys_file,
                 cors_origins=cors_origins,
             )

@@ -114,14 +114,20 @@ async def _recommend(
     from xuankan.cli.running import given_catalogue, served
     from xuankan.client.pipeline import pipeline
 
-    catalogue, worker_options = given_catalogue(catalogue_file)
+    given_journals = given_catalogue(catalogue_file)
     documents, ended_well, numbers = iter(given), True, count()
     first = next(documents, None)  # unusable input is said before anything is started
     if first is None:
         return True
     async with (
-        served(url, namespace, worker_options) as server_url,
-        Producer(server_url, namespace=namespace, catalogue=catalogue, server_timeout_s=5.0) as producer,
+        served(url, namespace, given_journals.worker_options) as server_url,
+        Producer(
+            server_url,
+            namespace=namespace,
+            catalogue=given_journals.catalogue,
+            first_stage=given_journals.first_stage,
+            server_timeout_s=5.0,
+        ) as producer,
     ):
 
         async def work(one: Document | Problem) -> Outcome:

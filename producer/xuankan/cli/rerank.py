@@ -115,13 +115,17 @@ async def _rerank(
     from xuankan.cli.running import given_catalogue, served
     from xuankan.errors import ServerUnavailable, XuankanError
 
-    catalogue, worker_options = given_catalogue(catalogue_file)
+    given = given_catalogue(catalogue_file)
     with Watched() as watched:
         try:
             async with (
-                served(url, namespace, worker_options) as server_url,
+                served(url, namespace, given.worker_options) as server_url,
                 Producer(
-                    server_url, namespace=namespace, catalogue=catalogue, server_timeout_s=_SERVER_TIMEOUT_S
+                    server_url,
+                    namespace=namespace,
+                    catalogue=given.catalogue,
+                    first_stage=given.first_stage,
+                    server_timeout_s=_SERVER_TIMEOUT_S,
                 ) as producer,
             ):
                 report = await rank_all(

@@ -8,10 +8,11 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from xuankan.candidates import FirstStage, first_stage_of
 from xuankan.catalogue import Catalogue
 from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker
 
@@ -37,13 +38,24 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         raise KeyboardInterrupt from None
 
 
-def given_catalogue(file: Path | None) -> tuple[Catalogue | None, tuple[str, ...]]:
-    """The catalogue of `--catalogue`, None for the package's, and the options that give it to a worker.
+class GivenCatalogue(NamedTuple):
+    """What `--catalogue` names, and the options that give it to a worker; None stands for the package's."""
+
+    catalogue: Catalogue | None
+    first_stage: FirstStage | None
+    worker_options: tuple[str, ...]
+
+
+def given_catalogue(file: Path | None) -> GivenCatalogue:
+    """The catalogue of `--catalogue` and its first stage.
 
     Raises:
-        CatalogueError: it cannot be read.
+        CatalogueError: one of them cannot be read, or they do not belong together.
     """
-    return (None, ()) if file is None else (Catalogue.load(file), ("--catalogue", str(file)))
+    if file is None:
+        return GivenCatalogue(None, None, ())
+    catalogue = Catalogue.load(file)
+    return GivenCatalogue(catalogue, first_stage_of(file, catalogue), ("--catalogue", str(file)))
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from xuankan.candidates import FirstStage
+from xuankan.candidates import FirstStage, first_stage_of
 from xuankan.catalogue import Catalogue
 from xuankan.catalogue.check import check
 from xuankan.doctor.findings import Finding, Role, by_state
@@ -51,7 +51,7 @@ def examine(
     catalogue, several = _catalogue(catalogue_file, template)
     found += several
     if catalogue is not None and role in (None, "producer"):
-        found.append(_first_stage(catalogue, role))
+        found.append(_first_stage(catalogue_file, catalogue, role))
     sealed, one = _sealing(environment)
     return Package(catalogue, template, sealed), [*found, one]
 
@@ -97,15 +97,17 @@ def _catalogue(file: Path | None, template: Template | None) -> tuple[Catalogue 
     return catalogue, found
 
 
-def _first_stage(catalogue: Catalogue, role: Role | None) -> Finding:
+def _first_stage(file: Path | None, catalogue: Catalogue, role: Role | None) -> Finding:
     try:
         first = FirstStage.default()
-        fitted = first.for_catalogue(catalogue)
+        if file is not None:
+            first_stage_of(file, catalogue)
     except XuankanError as error:
         state = "failure" if role == "producer" else "warning"
-        remedy = "reinstall xuankan, or run producers elsewhere: without it no candidates can be chosen here"
+        remedy = "reinstall xuankan" if file is None else "rebuild it: xuankan catalogue import"
+        remedy += ", or run producers elsewhere: without it no candidates can be chosen here"
         return Finding(AREA, "first stage", state, str(error), remedy)
-    known = len(set(first.journals) & set(fitted.journals))
+    known = sum(journal in catalogue for journal in first.journals)
     fact = f"knows papers of {known:,} journals"
     if known < len(catalogue):
         fact += f"; {len(catalogue) - known:,} are ranked by their profiles alone"

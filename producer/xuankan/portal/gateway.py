@@ -56,6 +56,7 @@ class Gateway:
             settings.url,
             namespace=settings.namespace,
             catalogue=self.catalogue,
+            first_stage=settings.first_stage,
             server_timeout_s=settings.server_timeout_s,
         )
         self._reached = False

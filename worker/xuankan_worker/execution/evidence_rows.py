@@ -49,8 +49,9 @@ class EvidenceRows:
 
     def __init__(self, catalogue: Catalogue, corpus: Corpus, template: Template, journal_tokens: int) -> None:
         self._template = template
-        profiles = [template.encode_profile(journal.profile).ids for journal in catalogue.journals]
-        names = [template.encode_profile(journal.title).ids[:NAME_TOKENS] for journal in catalogue.journals]
+        profiles = template.encode_profiles([journal.profile for journal in catalogue.journals])
+        titles = template.encode_profiles([journal.title for journal in catalogue.journals])
+        names = [ids[:NAME_TOKENS] for ids in titles]
         period, semicolon = (template.tokenizer.token_to_id(mark) or template.sep_id for mark in ".;")
         own = template.tokenizer.get_vocab_size() + np.arange(journal_tokens * corpus.logits)
         marks = np.array([template.sep_id, period, semicolon])

@@ -43,7 +43,7 @@ class Profiles:
     @classmethod
     def encode(cls, texts: Iterable[str], template: Template) -> Profiles:
         """Tokenize the profiles of a catalogue, in its order."""
-        return cls([template.encode_profile(text).ids for text in texts], template)
+        return cls(template.encode_profiles(list(texts)), template)
 
     def __len__(self) -> int:
         return len(self.lengths)

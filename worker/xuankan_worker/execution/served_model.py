@@ -55,9 +55,10 @@ class ServedModel:
         step, manuscript = self.encoder_step, self.template.max_manuscript_tokens
         if (step is None) != (info.encoder is None):
             raise ReleaseError(f"engine {info.name} and release {self.release} differ in having an encoder")
-        longest = int(self.profiles.lengths.max()) + manuscript + SPECIAL_TOKENS
-        if step is not None:
-            longest = max(longest, self.template.max_length)
+        if step is None:
+            longest = int(self.profiles.lengths.max()) + manuscript + SPECIAL_TOKENS
+        else:
+            longest = self.template.max_length  # rows with evidence fill it
         if longest > (bucket := info.buckets[-1]):
             raise ReleaseError(
                 f"pairs of this release and catalogue have up to {longest} tokens, but engine "
