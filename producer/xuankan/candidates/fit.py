@@ -84,7 +84,7 @@ def fit_rows(
     some, truth = papers.take(few), labels[few]
     logits = np.stack([fitted.logits(*texts) for texts in zip(some.title, some.abstract, strict=True)])
     # These papers are part of their journal's centroid: look at it without them, as in training.
-    with_itself = column(matrix.rows[few].multiply(centroids[truth]).sum(axis=1))
+    with_itself = products(matrix.rows[few], truth, centroids)
     logits[np.arange(len(few)), truth] += correction.scale * (own[few] - with_itself)
     cosines, rest = newcomers.as_new(fitted, catalogue, some)
     return replace(fitted, newcomer=newcomers.calibrate(logits, cosines, rest, truth))
@@ -104,10 +104,22 @@ def leave_one_out(
     papers = rows.shape[0]
     sums = from_places(weight, labels, np.arange(papers), (journals, papers)) @ rows
     lengths = row_lengths(sums)[labels]
-    dot = column(rows.multiply(sums[labels]).sum(axis=1))
+    dot = products(rows, labels, sums)
     rest = np.sqrt(np.maximum(lengths**2 - 2 * weight * dot + weight**2, 1e-9))
     own = np.where(rest > 1e-3, (dot - weight) / rest, 0.0)
     return unit_rows(sums).astype(np.float32), own.astype(np.float32)
+
+
+def products(rows: Matrix, labels: NDArray[np.int64], others: Matrix) -> NDArray[np.float64]:
+    """The scalar product of row i with row `labels[i]` of another matrix, float64 [N].
+
+    Label by label: large journals' rows hold most of the vocabulary, and a copy for each paper would not fit.
+    """
+    result = np.zeros(rows.shape[0])
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        result[members] = rows[members] @ others[label].toarray()[0]
+    return result
 
 
 def prior(papers: Papers, labels: NDArray[np.int64], journals: int, settings: FitSettings) -> Floats:

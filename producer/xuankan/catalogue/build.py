@@ -100,18 +100,17 @@ def build_catalogue(
     """The catalogue of every journal that `papers` (the training split) name, in the order of their ids.
 
     Args:
-        papers: training papers; their `journal` is a title in `journals`.
-        journals: rows of the journal table by title.
+        papers: training papers.
+        journals: rows of the journal table by title. Of a journal that has none, only the title is known and
+            what its papers tell.
         count_tokens: length of a text in tokens of the model's tokenizer.
         profile_tokens: length of a profile at most.
         progress: told how far the work is.
 
     Raises:
-        CatalogueError: a journal of the papers is not in the table, or two titles have one id.
+        CatalogueError: two titles have one id.
     """
     titles = sorted(set(papers.journal), key=slug)
-    if missing := [title for title in titles if title not in journals]:
-        raise CatalogueError(f"the journal table has no single row for {missing[0]!r}, which papers name")
     positions = {title: i for i, title in enumerate(titles)}
     labels = np.array([positions[title] for title in papers.journal])
     matrix = TermMatrix(papers, 5, progress)
@@ -120,7 +119,7 @@ def build_catalogue(
     built: list[Journal] = []
     for journal, title in enumerate(titles):
         built.append(
-            writer.journal(journal, title, journals[title], np.flatnonzero(labels == journal).tolist())
+            writer.journal(journal, title, journals.get(title), np.flatnonzero(labels == journal).tolist())
         )
         progress("writing profiles", journal / len(titles))
     return Catalogue(tuple(built))
@@ -135,7 +134,9 @@ class _Writer:
     count_tokens: Callable[[str], int]
     profile_tokens: int
 
-    def journal(self, number: int, title: str, row: Mapping[str, Any], members: Sequence[int]) -> Journal:
+    def journal(
+        self, number: int, title: str, row: Mapping[str, Any] | None, members: Sequence[int]
+    ) -> Journal:
         listed = [categories(self.papers.arxiv_categories[i]) for i in members]
         listed = [names for names in listed if names]
         telling = self.profiler.terms(number, title)
@@ -146,8 +147,9 @@ class _Writer:
         examples = self.profiler.examples(number, self._quotable(members))
         shown = subjects[:PROFILE_SUBJECTS]
         profile, fitted = compose(title, shown, telling, examples, self.count_tokens, self.profile_tokens)
+        facts: dict[str, Any] = {"sources": ("papers",)} if row is None else _facts(row)
         return Journal(
-            id=slug(title), title=title, subjects=subjects, profile=profile, examples=fitted, **_facts(row)
+            id=slug(title), title=title, subjects=subjects, profile=profile, examples=fitted, **facts
         )
 
     def _quotable(self, members: Sequence[int]) -> list[Paper]:

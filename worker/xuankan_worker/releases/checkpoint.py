@@ -24,6 +24,7 @@ _ACTIVATIONS: dict[str, Activation] = {
     "relu": "relu",
 }
 """By `hidden_act` of a configuration."""
+MPNET_BUCKETS = 32
 _RELATIVE_BIAS = "mpnet.encoder.relative_attention_bias.weight"
 
 
@@ -152,24 +153,30 @@ class Checkpoint:
     def relative_bias(self, positions: int) -> NDArray[np.float32] | None:
         """What each head adds to an attention logit by distance, float32 [heads, 2·positions − 1].
 
-        Column `key − query + positions − 1`; None if the family has no such bias. MPNet's buckets are T5's:
-        exact up to 7 tokens, then logarithmic up to 128, each direction for itself.
+        Column `key − query + positions − 1`; None if the family has no such bias.
         """
         if self.family != "mpnet":
             return None
-        buckets = 32
         table = self.tensors.get(_RELATIVE_BIAS)
-        if table is None or table.shape != (buckets, self.heads):
+        if table is None or table.shape != (MPNET_BUCKETS, self.heads):
             found = None if table is None else table.shape
             raise ReleaseError(
-                f"model.safetensors: {_RELATIVE_BIAS} has shape {found}, not {(buckets, self.heads)}"
+                f"model.safetensors: {_RELATIVE_BIAS} has shape {found}, not {(MPNET_BUCKETS, self.heads)}"
             )
-        distance = np.arange(1 - positions, positions)
-        half, exact, far = buckets // 2, buckets // 4, np.float32(128)
-        size = np.abs(distance)
-        steps = np.log(np.maximum(size, 1).astype(np.float32) / exact) / np.log(far / exact) * (half - exact)
-        bucket = np.where(size < exact, size, np.minimum(exact + steps.astype(np.int64), half - 1))
-        return np.ascontiguousarray(table[bucket + np.where(distance > 0, half, 0)].T)
+        return np.ascontiguousarray(table[mpnet_buckets(positions)].T)
+
+
+def mpnet_buckets(positions: int) -> NDArray[np.int64]:
+    """MPNet's bucket of each distance `key − query`, from `1 − positions` up, int64 [2·positions − 1].
+
+    They are T5's: exact up to 7 tokens, then logarithmic up to 128, each direction for itself.
+    """
+    distance = np.arange(1 - positions, positions)
+    half, exact, far = MPNET_BUCKETS // 2, MPNET_BUCKETS // 4, np.float32(128)
+    size = np.abs(distance)
+    steps = np.log(np.maximum(size, 1).astype(np.float32) / exact) / np.log(far / exact) * (half - exact)
+    bucket = np.where(size < exact, size, np.minimum(exact + steps.astype(np.int64), half - 1))
+    return bucket + np.where(distance > 0, half, 0)
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -101,18 +101,34 @@ class Packer:
             ],
             axis=1,
         ).astype(np.int64)
-        starts = np.zeros(len(profiles) + 1, dtype=np.int32)
-        np.cumsum(lengths.sum(axis=1), out=starts[1:])
-        flat = lengths.ravel()
-        ends = np.cumsum(flat)
-        places = np.arange(starts[-1], dtype=np.int64)
-        types = np.repeat(np.tile(np.array([0, 0, 0, 1, 1], dtype=np.int32), len(profiles)), flat)
-        return Packed(
-            ids=self._pool[places + np.repeat(begins.ravel() - (ends - flat), flat)],
-            types=types,
-            positions=(places - np.repeat(starts[:-1], np.diff(starts))).astype(np.int32),
-            starts=starts,
-        )
+        return pack_pieces(self._pool, begins, lengths, np.array([0, 0, 0, 1, 1], dtype=np.int32))
+
+
+def pack_pieces(
+    pool: NDArray[np.int32],
+    begins: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    segments: NDArray[np.int32],
+) -> Packed:
+    """Pack sequences of pieces, each a run of a pool.
+
+    Args:
+        pool: int32 [P], tokens.
+        begins: int64 [B, N], where the N pieces of each sequence begin in the pool.
+        lengths: int64 [B, N], their tokens; 0 leaves a piece out.
+        segments: int32 [N], of each piece.
+    """
+    starts = np.zeros(len(begins) + 1, dtype=np.int32)
+    np.cumsum(lengths.sum(axis=1), out=starts[1:])
+    flat = lengths.ravel()
+    ends = np.cumsum(flat)
+    places = np.arange(starts[-1], dtype=np.int64)
+    return Packed(
+        ids=pool[places + np.repeat(begins.ravel() - (ends - flat), flat)],
+        types=np.repeat(np.tile(segments, len(begins)), flat),
+        positions=(places - np.repeat(starts[:-1], np.diff(starts))).astype(np.int32),
+        starts=starts,
+    )
 
 
 def inclusion_probabilities(weights: NDArray[np.float64], count: int) -> NDArray[np.float64]:
