@@ -55,8 +55,12 @@ class Checkpoint:
     tensors: dict[str, NDArray[np.float32]]
 
     @classmethod
-    def load(cls, directory: Path) -> Checkpoint:
+    def load(cls, directory: Path, *, scores: bool = True) -> Checkpoint:
         """Load `config.json` and `model.safetensors`.
+
+        Args:
+            directory: holds them.
+            scores: whether it must have a head of one logit, as cross-encoders have.
 
         Raises:
             ReleaseError: a file is missing or damaged, or the architecture is another; the message names it.
@@ -92,7 +96,8 @@ class Checkpoint:
                 f"{directory}/config.json: {checkpoint.layers} layers of {checkpoint.hidden_size} units "
                 f"in {checkpoint.heads} heads are not supported: two layers are the least"
             )
-        checkpoint.tensor("classifier.weight", 1, checkpoint.hidden_size)
+        if scores:
+            checkpoint.tensor("classifier.weight", 1, checkpoint.hidden_size)
         return checkpoint
 
     @property

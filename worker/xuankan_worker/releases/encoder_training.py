@@ -65,6 +65,7 @@ class EncoderSettings:
     masked: float = 0.1
     within_s: float = 0.0
     seed: int = 0
+    heads: float = 1.0
 
 
 _NOTHING = Ragged.of([np.empty(0, np.int32)])
@@ -222,7 +223,8 @@ def train_encoder(
     if begin is not None:
         begin()
     schedule = Schedule(
-        max(1, objective.count // settings.papers), settings.papers, settings.rate, within_s=settings.within_s
+        max(1, objective.count // settings.papers), settings.papers, settings.rate,
+        within_s=settings.within_s, heads=settings.heads,
     )
     return optimize(objective, schedule, state, asdict(settings), processes, report)
 

@@ -43,19 +43,31 @@ def fit_weights(
     count, _, features = parts.shape
     importance = np.ones(count) if importance is None else importance / importance.mean()
     x = parts - np.take_along_axis(parts, column[:, None, None], axis=1)  # the own journal at 0
-    weights = np.zeros(features)
-    for _ in range(30):
+
+    def scores_of(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         scores = x @ weights
-        if valid is not None:
-            scores = np.where(valid, scores, -np.inf)
-        shares = np.exp(log_softmax(scores)) * importance[:, None]
+        return scores if valid is None else np.where(valid, scores, -np.inf)
+
+    def loss_of(weights: NDArray[np.float64]) -> float:
+        own = np.take_along_axis(log_softmax(scores_of(weights)), column[:, None], axis=1)[:, 0]
+        return float(-(importance * own).mean() + 0.5 * ridge * weights @ weights)
+
+    weights = np.zeros(features)
+    loss = loss_of(weights)
+    for _ in range(50):
+        shares = np.exp(log_softmax(scores_of(weights))) * importance[:, None]
         mean = np.einsum("nc,ncf->nf", shares, x)
         gradient = mean.sum(axis=0) / count + ridge * weights
         second = np.einsum("nc,ncf,ncg->fg", shares, x, x, optimize=True)
         second -= (mean / importance[:, None]).T @ mean
         step = np.linalg.solve(second / count + ridge * np.eye(features), gradient)
-        weights -= np.clip(step, -5, 5)
-        if np.abs(step).max() < 1e-6:
+        # Newton's step may overshoot far from the best: half of it until the loss falls.
+        size, better = 1.0, loss
+        while size > 1e-6 and (better := loss_of(weights - size * step)) > loss:
+            size /= 2
+        done, loss = loss - better < 1e-9, min(better, loss)
+        weights = weights - size * step
+        if done:
             break
     return weights
 

@@ -38,6 +38,7 @@ class Schedule:
         papers: a step, over all processes.
         rate: AdamW's highest learning rate: up from 0 over `warm_up` of the steps, then down to 0 along a cosine.
         weight_decay: of matrices.
+        heads: factor of the rate for what does not come from a checkpoint.
         within_s: fewer steps, if their pace would take longer than this; 0 sets no limit.
     """
 
@@ -47,6 +48,7 @@ class Schedule:
     warm_up: float = 0.05
     weight_decay: float = 0.01
     within_s: float = 0.0
+    heads: float = 1.0
 
     def factor(self, step: int, steps: int) -> float:
         """The share of the highest learning rate at a step."""
@@ -150,9 +152,15 @@ def optimize(
     """
     parameters = [p for p in objective.module.parameters() if p.requires_grad]
     device = parameters[0].device
+    fresh = {id(p) for name, p in objective.module.named_parameters() if not name.startswith("transformer.")}
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in parameters if (p.ndim > 1) == matrix and (id(p) in fresh) == new],
+            "weight_decay": schedule.weight_decay if matrix else 0.0,
+            "boost": schedule.heads if new else 1.0,
+        }
+        for matrix in (True, False)
+        for new in (True, False)
     ]
     optimizer = torch.optim.AdamW(
         groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=device.type == "cuda"
@@ -165,7 +173,7 @@ def optimize(
         if number >= steps:
             break
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate * schedule.factor(number, steps)
+            group["lr"] = group["boost"] * schedule.rate * schedule.factor(number, steps)
         parts = objective.losses(batch)
         torch.stack(parts).sum().backward()
         processes.average(parameters)

@@ -102,11 +102,11 @@ class Recipe:
         """Step 6: on top of step 3, with the papers of the split `late`."""
         train, late = self.data.splits["train"], self.data.splits["late"]
         honest = Honest.load(self._first / "honest.npz").targets
-        columns = honest.journals.shape[1]
+        columns = min(honest.journals.shape[1], late.candidates.shape[1])
         split = joined(train, late)
         teacher = Targets(
-            np.concatenate([honest.journals, late.candidates[:, :columns]]),
-            np.concatenate([honest.scores, late.first_stage[:, :columns]]),
+            np.concatenate([honest.journals[:, :columns], late.candidates[:, :columns]]),
+            np.concatenate([honest.scores[:, :columns], late.first_stage[:, :columns]]),
         )
         allowed = np.ones(len(split), bool)
         self._encoder("late", self.out / base, split, allowed, teacher, settings, self.out / base)

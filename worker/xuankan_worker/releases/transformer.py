@@ -68,40 +68,34 @@ class _Unpad(torch.autograd.Function):
         return gradient.new_zeros(ctx.rows, gradient.shape[1]).index_copy_(0, places, gradient), None
 
 
-class _Bias:
-    """MPNet's attention bias of a batch, shared by its layers."""
+class _Padded:
+    """Where attention's rows lie padded, and what is added to its logits; shared by a batch's layers."""
 
-    def __init__(self, table: Tensor, batch: Batch, dtype: torch.dtype) -> None:
+    def __init__(self, relative: Tensor | None, batch: Batch, dtype: torch.dtype) -> None:
         self.width = -(-batch.longest // 16) * 16
         self.places = (batch.owner * self.width + batch.positions).long()
-        device = batch.ids.device
-        steps = torch.arange(self.width, device=device)
-        bucket = torch.from_numpy(mpnet_buckets(self.width)).to(device)
-        relative = table.t()[:, bucket[steps[None] - steps[:, None] + self.width - 1]]
-        masked = (steps[None] >= batch.lengths[:, None]) * -30000.0
-        self.added = (relative[None] + masked[:, None, None]).to(dtype)
+        steps = torch.arange(self.width, device=batch.ids.device)
+        added = ((steps[None] >= batch.lengths[:, None]) * -30000.0)[:, None, None]
+        if relative is not None:
+            bucket = torch.from_numpy(mpnet_buckets(self.width)).to(steps.device)
+            added = added + relative.t()[:, bucket[steps[None] - steps[:, None] + self.width - 1]][None]
+        self.added = added.to(dtype)
 
 
-def attend(qkv: Tensor, heads: int, batch: Batch, bias: _Bias | None) -> Tensor:
+def attend(qkv: Tensor, heads: int, batch: Batch, padded: _Padded | None) -> Tensor:
     """Attention within each sequence, [T, 3·H] -> [T, H]."""
     size = qkv.shape[1] // 3 // heads
-    if bias is not None:
-        padded = _Pad.apply(qkv, bias.places, batch.sequences * bias.width)
-        query, key, value = padded.view(batch.sequences, bias.width, 3, heads, size).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.added)
-        return _Unpad.apply(mixed.transpose(1, 2).reshape(-1, heads * size), bias.places)
-    query, key, value = qkv.view(-1, 3, heads, size).unbind(1)
-    if qkv.is_cuda:
-        from torch.nn.attention import varlen
+    if padded is not None:
+        rows = _Pad.apply(qkv, padded.places, batch.sequences * padded.width)
+        query, key, value = rows.view(batch.sequences, padded.width, 3, heads, size).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=padded.added)
+        return _Unpad.apply(mixed.transpose(1, 2).reshape(-1, heads * size), padded.places)
+    from torch.nn.attention import varlen
 
-        packed_attention: Any = varlen.varlen_attn
-        longest = batch.longest
-        return packed_attention(query, key, value, batch.starts, batch.starts, longest, longest).flatten(1)
-    # Elsewhere one masked attention over everything: quadratic, for smoke tests.
-    mask = batch.owner[:, None] == batch.owner[None, :]
-    query, key, value = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
-    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return mixed[0].transpose(0, 1).flatten(1)
+    query, key, value = qkv.view(-1, 3, heads, size).unbind(1)
+    packed_attention: Any = varlen.varlen_attn
+    starts, longest = batch.starts, batch.longest
+    return packed_attention(query, key, value, starts, starts, longest, longest).flatten(1)
 
 
 def _after_attention(
@@ -180,11 +174,14 @@ class Transformer(nn.Module):
         hidden = functional.dropout(self.norm(hidden), rate, self.training)
         if hidden.is_cuda:
             hidden = hidden.to(torch.bfloat16)
-        # Never trained: its gradient would cost a sum over every pair of tokens.
-        bias = None if self.relative is None else _Bias(self.relative.weight.detach(), batch, hidden.dtype)
+        padded = None
+        if self.relative is not None or not hidden.is_cuda:
+            # Never trained: its gradient would cost a sum over every pair of tokens.
+            relative = None if self.relative is None else self.relative.weight.detach()
+            padded = _Padded(relative, batch, hidden.dtype)
         for number, layer in enumerate(self.layers):
             weight, shift = layer.qkv.weight.to(hidden.dtype), layer.qkv.bias.to(hidden.dtype)
-            mixed = attend(functional.linear(hidden, weight, shift), self.heads, batch, bias)
+            mixed = attend(functional.linear(hidden, weight, shift), self.heads, batch, padded)
             if first_only and number + 1 == len(self.layers):
                 first = batch.starts[:-1]
                 mixed, hidden = mixed.index_select(0, first), hidden.index_select(0, first)
