@@ -31,7 +31,7 @@ from xuankan_worker.releases.checkpoint import Checkpoint
 OPSET = 21
 CONTRIB = "com.microsoft"
 """ONNX Runtime's own operators; their opset has been 1 since its first release."""
-_IR_VERSION = 10
+IR_VERSION = 10
 TOKEN_DENSE = "tokens."  # noqa: S105 (not a secret)
 """Name prefix of the Gemm nodes that run on every token: nearly all of the work."""
 WORD_EMBEDDINGS = "embeddings.word"
@@ -95,7 +95,7 @@ def write_graph(checkpoint: Checkpoint) -> onnx.ModelProto:
     """
     if checkpoint.relative_bias(1) is not None or checkpoint.about.head_activation != "tanh":
         raise ReleaseError(f"the CPU graph does not know the family {checkpoint.family}")
-    return _Bert(checkpoint).write()
+    return BertGraph(checkpoint).write()
 
 
 def export(checkpoint_dir: Path, out: Path) -> None:
@@ -107,7 +107,7 @@ def export(checkpoint_dir: Path, out: Path) -> None:
     out.write_bytes(write_graph(Checkpoint.load(checkpoint_dir)).SerializeToString())
 
 
-class _Bert:
+class BertGraph:
     """Writes two graphs: `_outer` sees the batch, `_row`, the loop's body, one row."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -133,12 +133,12 @@ class _Bert:
         logits = self._dense(g, "logits", pooled, *c.linear("classifier", self._hidden, 1))
         g.node("Reshape", "scores", logits, g.ints(-1))
         ints, floats = TensorProto.INT32, TensorProto.FLOAT
-        inputs = [_value("input_ids", ints, "B", "S"), _value("lengths", ints, "B")]
+        inputs = [typed("input_ids", ints, "B", "S"), typed("lengths", ints, "B")]
         graph = g.graph(
-            "cross-encoder", [*inputs, _value("first_lengths", ints, "B")], [_value("scores", floats, "B")]
+            "cross-encoder", [*inputs, typed("first_lengths", ints, "B")], [typed("scores", floats, "B")]
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
-        return helper.make_model(graph, producer_name="xuankan", ir_version=_IR_VERSION, opset_imports=opsets)
+        return helper.make_model(graph, producer_name="xuankan", ir_version=IR_VERSION, opset_imports=opsets)
 
     def _distinct_tokens(self) -> tuple[str, str]:
         """Embeddings of the batch's distinct tokens, float32 [U, hidden], and which one each is, [B, S]."""
@@ -187,6 +187,22 @@ class _Bert:
     def _body(self, distinct: str, first: list[str], tokens: str, lengths: str) -> onnx.GraphProto:
         """What `[CLS]` of row `row` is before the last layer, and what the last attention mixes for it."""
         g = self._row
+        x, heads = self._row_start(distinct, first, tokens, lengths)
+        for layer in range(self._c.layers - 1):
+            x = self._layer(layer, x, heads if layer == 0 else self._project(g, layer, x))
+        cls_, mixed = self._last_attention(self._c.layers - 1, x)
+        going_on = g.node("Identity", "going_on", "go_on")
+        bools, floats = TensorProto.BOOL, TensorProto.FLOAT
+        outputs = [typed(name, floats, 1, self._hidden) for name in (cls_, mixed)]
+        return g.graph(
+            "row",
+            [typed("row", TensorProto.INT64), typed("go_on", bools)],
+            [typed(going_on, bools), *outputs],
+        )
+
+    def _row_start(self, distinct: str, first: list[str], tokens: str, lengths: str) -> tuple[str, list[str]]:
+        """Embeddings of row `row`, and the first layer's queries, keys and values of it."""
+        g = self._row
         end = g.node(
             "Unsqueeze", "row.length", g.node("Gather", "row.length.scalar", lengths, "row"), g.ints(0)
         )
@@ -195,17 +211,7 @@ class _Bert:
         heads = [
             g.node("Gather", f"row.{part}", values, mine) for part, values in zip("qkv", first, strict=True)
         ]
-        for layer in range(self._c.layers - 1):
-            x = self._layer(layer, x, heads if layer == 0 else self._project(g, layer, x))
-        cls_, mixed = self._last_attention(self._c.layers - 1, x)
-        going_on = g.node("Identity", "going_on", "go_on")
-        bools, floats = TensorProto.BOOL, TensorProto.FLOAT
-        outputs = [_value(name, floats, 1, self._hidden) for name in (cls_, mixed)]
-        return g.graph(
-            "row",
-            [_value("row", TensorProto.INT64), _value("go_on", bools)],
-            [_value(going_on, bools), *outputs],
-        )
+        return x, heads
 
     def _project(self, g: GraphWriter, layer: int, x: str) -> list[str]:
         """Queries, keys and values of tokens, each float32 [T, hidden]."""
@@ -291,5 +297,5 @@ def _cast(g: GraphWriter, value: str) -> str:
     return g.node("Cast", f"{value}.int64", value, to=TensorProto.INT64)
 
 
-def _value(name: str, kind: int, *shape: str | int) -> onnx.ValueInfoProto:
+def typed(name: str, kind: int, *shape: str | int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)

@@ -52,6 +52,7 @@ def quantize(
     pairs: Sequence[Pair],
     methods: Sequence[Int8Method] = METHODS,
     progress: Callable[[str, float], None] = lambda _what, _part: None,
+    output: str = "scores",
 ) -> Quantized:
     """Quantize a graph that `graph.write_graph` made; of the methods, the most accurate one is kept.
 
@@ -60,6 +61,7 @@ def quantize(
         pairs: 500 to 1000 representative pairs; every fifth is held out to measure.
         methods: what to try.
         progress: called with what is being done and the share of it that is done.
+        output: of the graph, that the methods are judged by.
 
     Raises:
         ReleaseError: too few pairs, or a graph that was not made by `write_graph`.
@@ -72,14 +74,14 @@ def quantize(
     calibration = [pair for index, pair in enumerate(pairs) if index % _HELD_OUT]
     held_out = pairs[::_HELD_OUT]
     observed = _observe(model, names, calibration, progress)
-    reference = _scores(model, held_out)
+    reference = _scores(model, held_out, output)
     unit = max(float(reference.std()), 1e-12)
     best: tuple[float, str, onnx.ModelProto] | None = None
     errors: dict[str, float] = {}
     for index, method in enumerate(methods):
         progress("trying methods", index / len(methods))
         candidate = Rewriter(model, observed, method).rewrite()
-        error = float(np.sqrt(np.mean(np.square(_scores(candidate, held_out) - reference)))) / unit
+        error = float(np.sqrt(np.mean(np.square(_scores(candidate, held_out, output) - reference)))) / unit
         errors[method.name] = round(error, 5)
         if best is None or error < best[0]:
             best = (error, method.name, candidate)
@@ -120,8 +122,8 @@ def _tapped(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     return tapped
 
 
-def _scores(model: onnx.ModelProto, pairs: Sequence[Pair]) -> NDArray[np.float32]:
-    return np.concatenate([values[0] for values in _run(model, ["scores"], pairs)])
+def _scores(model: onnx.ModelProto, pairs: Sequence[Pair], output: str) -> NDArray[np.float32]:
+    return np.concatenate([values[0] for values in _run(model, [output], pairs)])
 
 
 def _run(
