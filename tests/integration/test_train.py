@@ -1,9 +1,10 @@
-"""Training for real, on the CPU, with a tiny BERT: only where torch is installed."""
+"""Training at tiny size: every step of the recipe, on the CPU."""
 
+# Typed loosely: torch is not among what developing needs.
+# pyright: basic, reportMissingImports=false
 from __future__ import annotations
 
-import dataclasses
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 
 from tests.support.training_world import training_data
-from xuankan.errors import ReleaseError
-from xuankan_worker.releases.dataset import TrainingData
+from xuankan_worker.engines.runtime import open_session
+from xuankan_worker.releases.checkpoint import Checkpoint
+from xuankan_worker.releases.random_checkpoint import random_checkpoint
+from xuankan_worker.releases.retrieval_graph import write_retrieval_graph
+from xuankan_worker.releases.training_data import TrainingData
 
 pytestmark = pytest.mark.torch
-torch: Any = pytest.importorskip("torch")
-transformers: Any = pytest.importorskip("transformers")
-torch.set_num_threads(1)
+torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
@@ -26,92 +28,103 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=30522,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=512,
+def base(tmp_path_factory: pytest.TempPathFactory, data: TrainingData) -> Path:
+    directory = tmp_path_factory.mktemp("base") / "checkpoint"
+    return random_checkpoint(directory, 2, 32, 2, 64, data.template.tokenizer.get_vocab_size(), 320, seed=1)
+
+
+def recipe(data: TrainingData, base: Path, out: Path, told: list[Any]) -> Any:
+    from xuankan_worker.releases.optimizing import Processes
+    from xuankan_worker.releases.recipe import Recipe
+
+    out.mkdir(exist_ok=True)
+    return Recipe(
+        data, base, out, torch.device("cpu"), Processes(), lambda name, now: told.append((name, now.losses))
     )
-    path = tmp_path_factory.mktemp("base")
-    transformers.BertModel(config).save_pretrained(path)
-    return path
 
 
-def settings(**changes: Any) -> Any:
-    from xuankan_worker.releases.train import TrainSettings
+def settings() -> Any:
+    from xuankan_worker.releases.encoder_training import EncoderSettings
 
-    tiny = TrainSettings(
-        steps=20, papers=8, pass_papers=4, negatives=3, rate=3e-3, activation="relu", layers=2, dropout=0.0
-    )
-    return dataclasses.replace(tiny, **changes)
+    return EncoderSettings(epochs=5.0, papers=16, rate=3e-3, queue=64, dimensions=16)
 
 
-def run(data: TrainingData, base: Path, out: Path, chosen: Any) -> tuple[dict[str, Any], list[Any]]:
-    from xuankan_worker.releases.train import train
+def test_every_step_leaves_what_the_next_one_needs(data: TrainingData, base: Path, tmp_path: Path) -> None:
+    from xuankan_worker.releases.honest import Honest
+    from xuankan_worker.releases.pair_training import PairSettings
 
-    reports: list[Any] = []
-    document = train(
-        data, base, out, chosen, "cpu", reports.append, lambda _text: None, {"base_model": "tiny"}
-    )
-    return document, reports
-
-
-def test_twenty_steps_learn_and_leave_a_checkpoint(data: TrainingData, base: Path, tmp_path: Path) -> None:
-    document, reports = run(data, base, tmp_path, settings())
-    assert [report.step for report in reports] == [10, 20]
-    assert reports[-1].auxiliary_loss < reports[0].auxiliary_loss
-    assert json.loads((tmp_path / "training.json").read_bytes()) == document
-    assert document["base_model"] == "tiny"
-    assert document["data"]["papers_sha256"] == data.about["papers_sha256"]
-    assert set(document["quality"]["dev"]) == {"first_stage", "model", "fused"}
-    assert not (tmp_path / "state.pt").exists()
-
-    model = transformers.BertForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    assert (model.config.num_hidden_layers, model.config.hidden_act) == (2, "relu")
-    dev, template = data.splits["dev"], data.template
-    scores = np.load(tmp_path / "scores-dev.npy")
-    for paper in (0, 5):
-        for column in (0, 3):
-            first = [template.cls_id, *dev.manuscripts[paper].tolist(), template.sep_id]
-            profile = data.profiles[int(dev.candidates[paper, column])].tolist()
-            second = [*profile, template.sep_id]
-            with torch.inference_mode():
-                logit = model(
-                    input_ids=torch.tensor([first + second]),
-                    token_type_ids=torch.tensor([[0] * len(first) + [1] * len(second)]),
-                ).logits.item()
-            # The checkpoint is float16, the training's own scores are not.
-            assert scores[paper, column] == pytest.approx(logit, abs=5e-3)
+    told: list[Any] = []
+    run = recipe(data, base, tmp_path / "run", told)
+    for number in (0, 1):
+        run.half(number, settings())
+    run.judge()
+    honest = Honest.load(tmp_path / "run" / "honest.npz")
+    train = data.splits["train"]
+    older = train.year[np.maximum(honest.evidence, 0)] < train.year[:, None, None]
+    assert np.all(older | (honest.evidence < 0)), "evidence of a training paper is older than the paper"
+    run.encoder(settings())
+    run.late(replace(settings(), epochs=1.0))
+    run.cross_encoder(PairSettings(epochs=1.0, papers=4, negatives=3))
+    run.score(["dev"], pairs=tmp_path / "run" / "cross-encoder")
+    with np.load(tmp_path / "run" / "scores-dev.npz") as stored:
+        scored = dict(stored)
+    own = scored["candidates"] == scored["truth"][:, None]
+    best = scored["parts"][:, :, 1].argmax(axis=1)
+    field = scored["candidates"][np.arange(len(best)), best] // 2 == scored["truth"] // 2
+    assert field.mean() > 0.7, "the encoder tells the three fields apart"
+    assert own.any(axis=1).all()
+    assert np.isfinite(scored["row_logits"]).all()
+    checkpoint = Checkpoint.load(tmp_path / "run" / "cross-encoder")
+    assert checkpoint.vocabulary_size == data.template.tokenizer.get_vocab_size() + 2 * data.journals
+    losses = [parts[0] for name, parts in told if name == "encoder"]
+    assert losses[-1] < losses[0]
 
 
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
+def test_a_run_goes_on_where_it_stopped(
     data: TrainingData, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xuankan_worker.releases import train as training
+    from xuankan_worker.releases import optimizing
 
-    whole, _ = run(data, base, tmp_path / "whole", settings())
-    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(optimizing, "SAVE_EVERY_S", 0.0)
+    whole = recipe(data, base, tmp_path / "whole", [])
+    whole.half(0, replace(settings(), papers=8))
 
-    def interrupt(report: Any) -> None:
-        if report.step == 20:
+    told: list[Any] = []
+    broken = recipe(data, base, tmp_path / "broken", told)
+
+    def stop(_name: str, now: Any) -> None:
+        if now.step == 20:
             raise KeyboardInterrupt
 
+    object.__setattr__(broken, "report", stop)
     with pytest.raises(KeyboardInterrupt):
-        training.train(data, base, tmp_path / "parts", settings(), "cpu", interrupt, lambda _text: None, {})
-    with pytest.raises(ReleaseError, match="other settings"):
-        run(data, base, tmp_path / "parts", settings(rate=1e-3))
-    resumed, reports = run(data, base, tmp_path / "parts", settings())
-    assert [report.step for report in reports] == [20]
-    assert resumed["quality"] == whole["quality"]
+        broken.half(0, replace(settings(), papers=8))
+    recipe(data, base, tmp_path / "broken", told).half(0, replace(settings(), papers=8))
+    assert told, "the second run had steps left"
+    first, second = (
+        Checkpoint.load(tmp_path / name / "half-0", scores=False).tensors for name in ("whole", "broken")
+    )
+    for name, tensor in first.items():
+        np.testing.assert_allclose(second[name], tensor, atol=2e-2, err_msg=name)
 
 
-def test_a_base_that_is_no_bert_is_refused(data: TrainingData, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ReleaseError, match="gpt2"):
-        run(data, tmp_path, tmp_path / "out", settings())
-    with pytest.raises(ReleaseError, match="no checkpoint"):
-        run(data, tmp_path / "nowhere", tmp_path / "out", settings())
+def test_the_graph_computes_what_the_encoder_computes(data: TrainingData, base: Path, tmp_path: Path) -> None:
+    run = recipe(data, base, tmp_path / "run", [])
+    run.half(0, replace(settings(), epochs=0.5))
+    train = data.splits["train"]
+    encoded = run.encode(run.load_encoder("half-0"), train)
+    checkpoint = Checkpoint.load(tmp_path / "run" / "half-0", scores=False)
+    graph = write_retrieval_graph(checkpoint, encoded.embeddings, 7)
+    session = open_session(graph.SerializeToString())
+    t, rows = data.template, [3, 11, 40]
+    longest = max(len(train.manuscripts[row]) for row in rows) + 2
+    ids = np.full((len(rows), longest), t.pad_id, np.int32)
+    lengths = np.array([len(train.manuscripts[row]) + 2 for row in rows], np.int32)
+    for place, row in enumerate(rows):
+        ids[place, : lengths[place]] = [t.cls_id, *train.manuscripts[row].tolist(), t.sep_id]
+    feed = {"input_ids": ids, "lengths": lengths, "first_lengths": lengths}
+    logits, vectors, papers, cosines = session.run(["logits", "embedding", "neighbours", "nearness"], feed)
+    np.testing.assert_allclose(logits, encoded.logits[rows], atol=5e-3)
+    np.testing.assert_allclose(vectors, encoded.embeddings[rows], atol=2e-3)
+    assert papers[:, 0].tolist() == rows
+    assert np.all(np.diff(cosines, axis=1) <= 0)

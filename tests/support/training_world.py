@@ -14,7 +14,8 @@ from xuankan.candidates.fit import fit
 from xuankan.catalogue import Catalogue, Journal
 from xuankan.catalogue.papers import read_papers
 from xuankan.protocol.template import default_directory
-from xuankan_worker.releases.dataset import TrainingData, prepare
+from xuankan_worker.releases.dataset import prepare
+from xuankan_worker.releases.training_data import TrainingData
 
 FIELDS = {
     "plasma": "plasma tokamak turbulence ion electron heating confinement instability wave magnetic",
@@ -56,7 +57,7 @@ def write_papers(path: Path) -> Path:
 
     rows = [
         paper(journal, split, number)
-        for split, count in (("train", 30), ("dev", 4))
+        for split, count in (("train", 30), ("dev", 4), ("late", 4))
         for journal in catalogue()
         for number in range(count)
     ]
@@ -71,4 +72,6 @@ def write_papers(path: Path) -> Path:
 def training_data(path: Path) -> TrainingData:
     papers = write_papers(path)
     first_stage = fit(read_papers(papers, "train"), catalogue())
-    return prepare(papers, catalogue(), first_stage, default_directory(), ["dev"], lambda _what, _part: None)
+    return prepare(
+        papers, catalogue(), first_stage, default_directory(), ["dev", "late"], lambda _what, _part: None
+    )

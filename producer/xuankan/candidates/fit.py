@@ -20,7 +20,7 @@ from xuankan.candidates.first_stage import FirstStage
 from xuankan.candidates.softmax import FitSettings, Floats, train
 from xuankan.catalogue.model import Catalogue
 from xuankan.catalogue.papers import Papers, Progress, TermMatrix
-from xuankan.catalogue.sparse import Matrix, column, from_places, row_lengths, unit_rows
+from xuankan.catalogue.sparse import Matrix, from_places, row_lengths, unit_rows
 from xuankan.errors import CatalogueError
 
 ARXIV = "arxiv_archive"

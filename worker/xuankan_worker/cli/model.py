@@ -1,11 +1,11 @@
-"""`xuankan model`: make, train and judge cross-encoders."""
+"""`xuankan model`: make, train and judge releases."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from xuankan_worker.cli.build import build
 from xuankan_worker.cli.export import export
 from xuankan_worker.cli.progress import bar
 from xuankan_worker.cli.quantize import quantize
-from xuankan_worker.cli.source import commit
 
 if TYPE_CHECKING:
     from xuankan_worker.engines import EngineKind
@@ -51,7 +50,7 @@ for _command in (export, build, quantize):
 @click.option("--first-stage", type=_FILE, help="Its first stage; default: the packaged one.")
 @click.option("--template", type=_DIRECTORY, help="Tokenizer and budgets; default: the packaged ones.")
 @click.option(
-    "--evaluate-on", default="dev,test,transfer", show_default=True, help="Splits to measure after training."
+    "--splits", "evaluate_on", default="late,dev,test,transfer", show_default=True, help="Beside train."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the folds.")
 def prepare(
@@ -90,127 +89,86 @@ def prepare(
 
 
 @model.command()
-@click.option("--papers", type=_FILE, help="Parquet table of papers; made into training data first.")
-@click.option("--data", "data_path", type=_FILE, help="Training data made by `xuankan model prepare`.")
-@click.option("--base", required=True, type=_DIRECTORY, help="BERT checkpoint to start from.")
 @click.option(
-    "--out", required=True, type=_DIRECTORY, help="Directory for the checkpoint; an interrupted run resumes."
+    "--data", "data_path", required=True, type=_FILE, help="Training data of `xuankan model prepare`."
 )
-@click.option("--base-name", help="Name of the base model; default: the directory's name.")
+@click.option("--base", required=True, type=_DIRECTORY, help="BERT or MPNet checkpoint to start from.")
+@click.option(
+    "--out", required=True, type=_DIRECTORY, help="Gets all checkpoints; an interrupted run goes on."
+)
+@click.option("--first", type=_DIRECTORY, help="Run whose first steps (halves, honest scores) are used.")
 @click.option("--device", default="auto", show_default=True, help="auto, cuda or cpu.")
-@click.option("--steps", default=2400, show_default=True)
-@click.option("--batch", default=128, show_default=True, help="Papers per step.")
-@click.option("--pass-papers", type=int, help="Papers on the device at a time; default: all of a step's.")
-@click.option("--negatives", default=23, show_default=True, help="Negative journals drawn per paper.")
-@click.option("--rate", default=3e-4, show_default=True, help="Highest learning rate.")
-@click.option(
-    "--auxiliary", default=0.2, show_default=True, help="Weight of the auxiliary classifier's loss."
-)
-@click.option("--first-stage-scale", default=0.5, show_default=True, help="Of its logits in training.")
-@click.option("--masked", default=0.15, show_default=True, help="Share of tokens to mask.")
-@click.option("--layers", type=int, help="Encoder layers to keep of the base model's.")
-@click.option("--activation", help="Feed-forward activation in place of the base model's, such as relu.")
+@click.option("--epochs", default=10.0, show_default=True, help="Of the encoder.")
+@click.option("--rate", default=3e-4, show_default=True, help="Highest learning rate of the encoder.")
+@click.option("--heads", default=1.0, show_default=True, help="Factor of the rate for the encoder's heads.")
+@click.option("--papers", default=128, show_default=True, help="Papers a step.")
+@click.option("--within", default=0.0, help="Seconds that each part may take; its steps are cut to fit.")
+@click.option("--layers", type=int, help="Layers to keep of the base model's.")
+@click.option("--cross-encoder", is_flag=True, help="Train the evidence cross-encoder too.")
+@click.option("--late", is_flag=True, help="At last, go on with the papers of the split `late`.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the layers.")
 @click.option("--seed", default=0, show_default=True)
 def train(
-    papers: Path | None,
-    data_path: Path | None,
+    data_path: Path,
     base: Path,
     out: Path,
-    base_name: str | None,
+    first: Path | None,
     device: str,
-    steps: int,
-    batch: int,
-    pass_papers: int | None,
-    negatives: int,
+    epochs: float,
     rate: float,
-    auxiliary: float,
-    first_stage_scale: float,
-    masked: float,
+    heads: float,
+    papers: int,
+    within: float,
     layers: int | None,
-    activation: str | None,
+    cross_encoder: bool,
+    late: bool,
+    compiled: bool,
     seed: int,
 ) -> None:
-    """Fine-tune a cross-encoder on the train split, fit its fusion weight on dev, measure the other splits.
+    """Train an encoder and, on request, the evidence cross-encoder (see `releases/recipe.py`).
 
-    Writes a checkpoint in Hugging Face's format and training.json, which says what it was made from and how
-    good it is. Needs the `train` extra, and a GPU for more than a smoke test.
+    On several GPUs of a host: `torchrun --nproc-per-node N -m xuankan.cli.main model train ...`. Needs the
+    `train` extra, and a GPU for more than a smoke test.
     """
     with _needs("train"):
-        from xuankan_worker.releases import train as training
-        from xuankan_worker.releases.dataset import TrainingData
-    from xuankan_worker.manifest import file_sha256
+        from xuankan_worker.releases.encoder_training import EncoderSettings
+        from xuankan_worker.releases.optimizing import Processes
+        from xuankan_worker.releases.pair_training import PairSettings
+        from xuankan_worker.releases.recipe import Recipe, joined
+        from xuankan_worker.releases.training_data import TrainingData
 
-    if (papers is None) == (data_path is None):
-        raise click.UsageError("give either --papers or --data")
-    if papers is not None:
-        data_path = out / "data.npz"
-        if not data_path.exists():
-            click.get_current_context().invoke(prepare, papers=papers, out=data_path)
-    assert data_path is not None
     data = TrainingData.load(data_path)
-    settings = training.TrainSettings(
-        steps=steps,
-        papers=batch,
-        pass_papers=pass_papers or batch,
-        negatives=negatives,
-        rate=rate,
-        auxiliary=auxiliary,
-        first_stage_scale=first_stage_scale,
-        masked=masked,
-        layers=layers,
-        activation=activation,
-        seed=seed,
-    )
-    weights = base / "model.safetensors"
-    about: dict[str, Any] = {
-        "base_model": base_name or base.name,
-        "base_sha256": file_sha256(weights) if weights.exists() else None,
-        "commit": commit(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    processes = Processes.join()
+    out.mkdir(parents=True, exist_ok=True)
     with bar("training") as progress:
 
-        def report(now: Any) -> None:
-            text = f"loss {now.loss:.3f} + {now.auxiliary_loss:.3f}, {now.pairs_per_s:,.0f} pairs/s"
-            progress.told(text, now.step / now.steps)
+        def report(name: str, now: Any) -> None:
+            losses = " + ".join(f"{loss:.3f}" for loss in now.losses)
+            progress.told(f"{name}: loss {losses}, {now.papers_per_s:,.0f} papers/s", now.step / now.steps)
 
-        document = training.train(
-            data, base, out, settings, training.pick_device(device), report, progress.say, about
+        recipe = Recipe(data, base, out, processes.device(device), processes, report, compiled, layers, first)
+        settings = EncoderSettings(
+            epochs=epochs, papers=papers, rate=rate, heads=heads, within_s=within, seed=seed
         )
-    click.echo(f"{out}: {json.dumps(document['quality'])}")
-
-
-@model.command()
-@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--data", "data_path", required=True, type=_FILE, help="What the checkpoint was trained on.")
-@click.option("--name", required=True, help="Of the release.")
-@click.option("--out", required=True, type=_DIRECTORY, help="Directory for model.onnx and manifest.json.")
-@click.option("--samples", type=click.IntRange(50), default=600, show_default=True, help="Calibration pairs.")
-@click.option(
-    "--float32", "as_float", is_flag=True, help="Do not quantize, to make a release to compare with."
-)
-def publish(checkpoint: Path, data_path: Path, name: str, out: Path, samples: int, as_float: bool) -> None:
-    """Make a release of a CHECKPOINT that `xuankan model train` wrote.
-
-    Writes its ONNX graph, quantized to INT8 for CPUs by pairs of training papers, and a manifest: what it was
-    made from, its weights in the fused score, its figures, and the hashes that a worker checks. Needs the
-    `train` extra, but no GPU.
-    """
-    with _needs("train"):
-        from xuankan_worker.releases.dataset import TrainingData
-        from xuankan_worker.releases.publish import publish as make_release
-
-    with bar("publishing") as progress:
-        manifest = make_release(
-            name,
-            checkpoint,
-            TrainingData.load(data_path),
-            out,
-            commit() or "",
-            None if as_float else samples,
-            progress.told,
-        )
-    click.echo(f"{out}: release {manifest.name}, fingerprint {manifest.fingerprint}")
+        if first is None:
+            for number in (0, 1):
+                recipe.half(number, replace(settings, epochs=0.7 * epochs))
+            recipe.judge()
+        recipe.encoder(settings)
+        pairs = None
+        if cross_encoder:
+            recipe.cross_encoder(PairSettings(within_s=within, seed=seed))
+            pairs = out / "cross-encoder"
+        splits = [name for name in ("dev", "test", "transfer") if name in data.splits]
+        if processes.rank == 0:
+            recipe.score(splits[:1], pairs=pairs)
+        if late:
+            recipe.late(replace(settings, epochs=0.9, rate=rate / 5))
+        if processes.rank == 0 and splits[1:]:
+            corpus = joined(data.splits["train"], data.splits["late"]) if late else None
+            name = "late" if late else "encoder"
+            recipe.score(splits[1:], encoder=name, pairs=pairs, corpus=corpus)
+    click.echo(f"{out}: trained")
 
 
 @model.command()

@@ -40,7 +40,7 @@ def link_of(doi: str | None, arxiv_id: str | None) -> str:
 
 
 def read_corpus(path: Path, splits: Sequence[str], catalogue: Catalogue) -> CorpusPapers:
-    """The papers of some splits, split by split, of journals in the catalogue; no source that may not be kept.
+    """The papers of some splits, split by split, of journals in the catalogue, from sources that may be kept.
 
     Raises:
         CatalogueError: the table cannot be read or lacks a column.

@@ -1,7 +1,7 @@
 """What training reads: tokens, years and first-stage scores of papers, made once, without a GPU.
 
-Needs the `data` extra (pyarrow, scikit-learn). First-stage scores of training papers must be honest: they come
-from first stages that were fitted without the paper (k-fold cross-fitting).
+Needs the `data` extra (pyarrow, scikit-learn). First-stage scores of training papers must be honest: they
+come from first stages that were fitted without the paper (k-fold cross-fitting).
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def prepare(
     if unknown := sorted(set(papers.journal) - set(positions)):
         raise InputError("papers", f"{unknown[0]!r} is not a journal of catalogue {catalogue.version}")
     labels = np.array([positions[title] for title in papers.journal])
-    splits = {"train": _split(papers, labels, *cross_fit(papers, labels, catalogue, progress, seed), template)}
+    splits = {
+        "train": _split(papers, labels, *cross_fit(papers, labels, catalogue, progress, seed), template)
+    }
     for name in other_splits:
         others = read_papers(path, name)
         others = others.take(np.flatnonzero([title in positions for title in others.journal]))

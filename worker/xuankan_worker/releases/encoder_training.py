@@ -6,10 +6,11 @@ Two heads on the mean of the last layer's tokens:
 
 - a linear classifier over the catalogue's journals. Its targets are the paper's own journal and, for a share,
   what a teacher thinks of the paper: by default the first stage, fitted without it.
-- a projection of length one, by whose cosines papers find their neighbours. It maximizes the likelihood of the
-  own journal among a queue of papers seen lately, `log Σ_own exp(cos/τ) − log Σ_all exp(cos/τ)` (neighbourhood
-  components: Goldberger et al. 2004; the queue is that of Wang et al. 2020, "Cross-batch memory"): the very kernel
-  density that rankings make of the neighbours, so that a journal may have many centres.
+- a projection of length one, by whose cosines papers find their neighbours. It maximizes the likelihood of
+  the own journal among a queue of papers seen lately, `log Σ_own exp(cos/τ) − log Σ_all exp(cos/τ)`
+  (neighbourhood components: Goldberger et al. 2004; the queue is that of Wang et al. 2020, "Cross-batch
+  memory"): the very kernel density that rankings make of the neighbours, so that a journal may have many
+  centres.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ class EncoderObjective:
     """Both losses of an encoder."""
 
     def __init__(
-        self, encoder: Encoder, split: Split, allowed: NDArray[np.bool_], teacher: Targets, template: Template,
+        self, encoder: Encoder, split: Split, allowed: NDArray[np.bool_], teacher: Targets, template:
+        Template,
         settings: EncoderSettings,
     ) -> None:  # fmt: skip
         self.module = encoder
@@ -170,7 +172,10 @@ class EncoderObjective:
         hard = scores.gather(1, truth[:, None])[:, 0]
         soft = (scores.gather(1, journals) * shares).sum(dim=1)
         classes = -((1 - settings.taught) * hard + settings.taught * soft)
-        return [(weight * classes).mean(), settings.neighbours * self._neighbours(embedding, papers, truth, weight)]
+        return [
+            (weight * classes).mean(),
+            settings.neighbours * self._neighbours(embedding, papers, truth, weight),
+        ]
 
     def _neighbours(self, embedding: Tensor, papers: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         encoder: Any = self.module
@@ -223,8 +228,11 @@ def train_encoder(
     if begin is not None:
         begin()
     schedule = Schedule(
-        max(1, objective.count // settings.papers), settings.papers, settings.rate,
-        within_s=settings.within_s, heads=settings.heads,
+        max(1, objective.count // settings.papers),
+        settings.papers,
+        settings.rate,
+        within_s=settings.within_s,
+        heads=settings.heads,
     )
     return optimize(objective, schedule, state, asdict(settings), processes, report)
 

@@ -2,9 +2,9 @@
 
     [CLS] manuscript [SEP] J₁ J₂ name . title ; title ; title [SEP]
 
-J₁ J₂ are tokens of the journal's own, behind the vocabulary's; the titles are of its papers that are nearest to the
-manuscript. A journal without such papers has its profile in their place, and one that was not trained on has no
-tokens of its own.
+J₁ J₂ are tokens of the journal's own, behind the vocabulary's; the titles are of its papers that are nearest
+to the manuscript. A journal without such papers has its profile in their place, and one that was not trained
+on has no tokens of its own.
 """
 
 from __future__ import annotations

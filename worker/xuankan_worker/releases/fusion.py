@@ -1,10 +1,11 @@
 """One ranking of several parts: first stage, encoder, nearness, cross-encoder. Pure arithmetic, NumPy only.
 
-The fused score of a journal is the sum of its parts' scores times their weights. Weights are those that make papers'
-own journals the likeliest (a conditional logit: McFadden 1974), found by Newton's method; the loss is convex.
+The fused score of a journal is the sum of its parts' scores times their weights. Weights are those that make
+papers' own journals the likeliest (a conditional logit: McFadden 1974), found by Newton's method; the loss
+is convex.
 
-Rows of the cross-encoder are computed for some candidates only. These keep the probability that they have together
-without it, and share it by the softmax of their fused scores with it; the others keep what they had.
+Rows of the cross-encoder are computed for some candidates only. These keep the probability that they have
+together without it, and share it by the softmax of their fused scores with it; the others keep what they had.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def fit_weights(
         float64 [F].
     """
     count, _, features = parts.shape
-    importance = np.ones(count) if importance is None else importance / importance.mean()
+    each: NDArray[np.float64] = np.ones(count)
+    if importance is not None:
+        each = importance.astype(np.float64) / float(importance.mean())
     x = parts - np.take_along_axis(parts, column[:, None, None], axis=1)  # the own journal at 0
 
     def scores_of(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -50,17 +53,17 @@ def fit_weights(
 
     def loss_of(weights: NDArray[np.float64]) -> float:
         own = np.take_along_axis(log_softmax(scores_of(weights)), column[:, None], axis=1)[:, 0]
-        return float(-(importance * own).mean() + 0.5 * ridge * weights @ weights)
+        return float(-(each * own).mean() + 0.5 * ridge * weights @ weights)
 
     weights = np.zeros(features)
     loss = loss_of(weights)
     for _ in range(50):
-        shares = np.exp(log_softmax(scores_of(weights))) * importance[:, None]
-        mean = np.einsum("nc,ncf->nf", shares, x)
+        shares: NDArray[np.float64] = np.exp(log_softmax(scores_of(weights))) * each[:, None]
+        mean: NDArray[np.float64] = np.einsum("nc,ncf->nf", shares, x)
         gradient = mean.sum(axis=0) / count + ridge * weights
-        second = np.einsum("nc,ncf,ncg->fg", shares, x, x, optimize=True)
-        second -= (mean / importance[:, None]).T @ mean
-        step = np.linalg.solve(second / count + ridge * np.eye(features), gradient)
+        second: NDArray[np.float64] = np.einsum("nc,ncf,ncg->fg", shares, x, x, optimize=True)
+        second -= (mean / each[:, None]).T @ mean
+        step: NDArray[np.float64] = np.linalg.solve(second / count + ridge * np.eye(features), gradient)
         # Newton's step may overshoot far from the best: half of it until the loss falls.
         size, better = 1.0, loss
         while size > 1e-6 and (better := loss_of(weights - size * step)) > loss:
@@ -100,7 +103,7 @@ def in_play(base: Floats, coverage: float, most: int) -> NDArray[np.bool_]:
     order = np.argsort(-shares, axis=1, kind="stable")
     ranked = np.take_along_axis(shares, order, axis=1)
     before = np.cumsum(ranked, axis=1) - ranked
-    taken = (before < coverage) & (np.arange(shares.shape[1]) < most)
+    taken: NDArray[np.bool_] = (before < coverage) & (np.arange(shares.shape[1]) < most)
     chosen = np.zeros(shares.shape, bool)
     np.put_along_axis(chosen, order, taken, axis=1)
     return chosen
@@ -111,8 +114,8 @@ def calibration_error(
 ) -> tuple[float, list[tuple[float, float, int]]]:
     """Expected calibration error and its reliability diagram.
 
-    Bins hold equally many predictions (Nguyen & O'Connor 2015); the error is the mean over predictions of how far
-    their bin's mean probability is from its share of right ones (Guo et al. 2017, eq. 3).
+    Bins hold equally many predictions (Nguyen & O'Connor 2015); the error is the mean over predictions of
+    how far their bin's mean probability is from its share of right ones (Guo et al. 2017, eq. 3).
 
     Args:
         probability: float [N], of predictions.
@@ -123,9 +126,10 @@ def calibration_error(
         The error, and of each bin mean probability, share right, and count.
     """
     order = np.argsort(probability, kind="stable")
-    table: list[tuple[float, float, int]] = []
-    for part in np.array_split(order, bins):
-        if len(part):
-            table.append((float(probability[part].mean()), float(right[part].mean()), len(part)))
+    table = [
+        (float(probability[part].mean()), float(right[part].mean()), len(part))
+        for part in np.array_split(order, bins)
+        if len(part)
+    ]
     error = sum(abs(mean - share) * size for mean, share, size in table) / len(probability)
     return error, table

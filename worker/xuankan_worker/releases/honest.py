@@ -2,11 +2,12 @@
 # pyright: basic, reportMissingImports=false
 """What a ranking thinks of its own training papers, had it not seen them. Needs the `train` extra.
 
-An encoder knows its training papers by heart: what it says of them is no guide to what it says of new ones. So the
-papers are dealt into two halves, an encoder is trained on each, and speaks of the other half only. Together with
-cross-fitted first stages and with neighbours that are older than the paper, that gives every training paper the
-candidates, scores and evidence that a new paper has. The final encoder learns from them as from a teacher; the
-cross-encoder learns what they leave unexplained, from the half that its own weights have not seen.
+An encoder knows its training papers by heart: what it says of them is no guide to what it says of new ones.
+So the papers are dealt into two halves, an encoder is trained on each, and speaks of the other half only.
+Together with cross-fitted first stages and with neighbours that are older than the paper, that gives every
+training paper the candidates, scores and evidence that a new paper has. The final encoder learns from them
+as from a teacher; the cross-encoder learns what they leave unexplained, from the half that its own weights
+have not seen.
 """
 
 from __future__ import annotations
@@ -164,7 +165,9 @@ def judge_training(
     )
 
 
-def all_parts(first_stage: NDArray[np.float32], logits: NDArray[np.floating], near: Nearness) -> NDArray[np.float32]:
+def all_parts(
+    first_stage: NDArray[np.float32], logits: NDArray[np.floating], near: Nearness
+) -> NDArray[np.float32]:
     """The parts of a ranking that need no rows, float32 [B, J, 4]."""
     encoder = log_softmax(logits.astype(np.float32))
     return np.stack([first_stage, encoder.astype(np.float32), near.mean, near.density], axis=2)

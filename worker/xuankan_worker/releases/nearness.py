@@ -1,10 +1,11 @@
 """What a manuscript's nearest papers say of journals. NumPy only: a worker computes the same.
 
-The encoder gives the K papers of the corpus that are nearest to a manuscript, with their cosines. Of journal j they
-say two things:
+The encoder gives the K papers of the corpus that are nearest to a manuscript, with their cosines. Of journal
+j they say two things:
 
 - mean: of the cosines of its three nearest papers; a paper that is not among the K counts as the K-th does.
-- density: log Σ exp(cosine/τ − age/T) over its papers among the K, less the same over all K. A journal without
+- density: log Σ exp(cosine/τ − age/T) over its papers among the K, less the same over all K. A journal
+without
   any gets what a paper of the K-th's cosine and the greatest age would give.
 
 Its three nearest papers are the evidence for it.
@@ -73,7 +74,7 @@ def nearness(
         kernel: see there.
         now: int [B], in place of the kernel's.
     """
-    rows, count = cosines.shape
+    rows = len(cosines)
     values = cosines.astype(np.float32)
     real = np.isfinite(values)
     lowest = np.where(real, values, np.inf).min(axis=1, keepdims=True)
@@ -88,7 +89,9 @@ def nearness(
     mass = np.where(real, np.exp(values / kernel.temperature - age - top), 0.0)
     floor = np.exp(lowest / kernel.temperature - age.max(axis=1, keepdims=True) - top)
     by_journal = np.bincount(place, mass.ravel(), size)[:-1].reshape(rows, journals)
-    density = np.log(np.maximum(by_journal, floor)) - np.log(np.maximum(mass.sum(axis=1, keepdims=True), 1e-30))
+    density = np.log(np.maximum(by_journal, floor)) - np.log(
+        np.maximum(mass.sum(axis=1, keepdims=True), 1e-30)
+    )
 
     order = np.argsort(place, kind="stable")  # stable: within a journal the nearest stay first
     sorted_place = place[order]
@@ -113,7 +116,7 @@ def nearness(
 def nearest(
     queries: NDArray[np.float32], corpus: NDArray[np.float32], count: int, at_once: int = 256
 ) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.int64]]]:
-    """The `count` nearest papers of each query by cosine, some queries at a time; both sides of length one."""
+    """The `count` nearest papers of each query by cosine, some queries at a time; rows of length one."""
     for start in range(0, len(queries), at_once):
         part = slice(start, min(start + at_once, len(queries)))
         cosines = queries[part] @ corpus.T

@@ -2,8 +2,8 @@
 # pyright: basic, reportMissingImports=false
 """The loop that every training command runs: AdamW, resumable, on one GPU or several of a host.
 
-Several: start the command with `torchrun --nproc-per-node N`. Each process takes its part of every step's papers,
-and gradients are averaged, so that N processes train what one would.
+Several: start the command with `torchrun --nproc-per-node N`. Each process takes its part of every step's
+papers, and gradients are averaged, so that N processes train what one would.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Schedule:
     Attributes:
         steps: at most.
         papers: a step, over all processes.
-        rate: AdamW's highest learning rate: up from 0 over `warm_up` of the steps, then down to 0 along a cosine.
+        rate: AdamW's highest learning rate: up from 0 over `warm_up` of the steps, then down to 0 along a
+        cosine.
         weight_decay: of matrices.
         heads: factor of the rate for what does not come from a checkpoint.
         within_s: fewer steps, if their pace would take longer than this; 0 sets no limit.
@@ -162,9 +163,7 @@ def optimize(
         for matrix in (True, False)
         for new in (True, False)
     ]
-    optimizer = torch.optim.AdamW(
-        groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=device.type == "cuda"
-    )
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=device.type == "cuda")
     first, spent, steps = _resume(state, settings, objective.module, optimizer, schedule.steps)
     objective.module.train()
     started = saved = reported = time.monotonic()
@@ -193,7 +192,9 @@ def optimize(
         if since == 10 or number + 1 == steps:
             losses, elapsed = tuple((sums / since).tolist()), time.monotonic() - reported
             if not all(map(math.isfinite, losses)):
-                raise ReleaseError(f"the loss is {losses} at step {number + 1}: try a rate below {schedule.rate}")
+                raise ReleaseError(
+                    f"the loss is {losses} at step {number + 1}: try a rate below {schedule.rate}"
+                )
             total = spent + time.monotonic() - started
             report(Progress(number + 1, steps, losses, since * schedule.papers / elapsed, total))
             sums, since, reported = None, 0, time.monotonic()
@@ -222,7 +223,13 @@ def _ahead(
 
 
 def _save(
-    path: Path, settings: dict[str, Any], module: nn.Module, optimizer: Any, step: int, spent: float, steps: int
+    path: Path,
+    settings: dict[str, Any],
+    module: nn.Module,
+    optimizer: Any,
+    step: int,
+    spent: float,
+    steps: int,
 ) -> None:
     partial = path.with_suffix(".part")
     state = {"settings": settings, "step": step, "spent": spent, "steps": steps}

@@ -6,9 +6,10 @@ The objective is the softmax over *all* candidates of
 
     cross-encoder(row) + scale · what the rest of the ranking thinks
 
-estimated from the paper's own journal and a few drawn negatives. A negative drawn with probability π stands for 1/π
-journals, so log 1/π is added to its logit (importance sampling of the partition function: Bengio & Senécal, 2003).
-What the rest thinks must be honest: it comes from encoders and first stages that have not seen the paper.
+estimated from the paper's own journal and a few drawn negatives. A negative drawn with probability π stands
+for 1/π journals, so log 1/π is added to its logit (importance sampling of the partition function: Bengio &
+Senécal, 2003). What the rest thinks must be honest: it comes from encoders and first stages that have not
+seen the paper.
 """
 
 from __future__ import annotations
@@ -149,7 +150,9 @@ class PairObjective:
         evidence = np.take_along_axis(lists.evidence[rows], columns[:, :, None], axis=1)
         known = np.repeat(rng.random(len(rows)) >= settings.unknown, columns.shape[1])
         manuscripts = np.repeat(lists.papers[rows], columns.shape[1])
-        packed = self._packer.pack(manuscripts, journals.ravel(), evidence.reshape(-1, evidence.shape[2]), known)
+        packed = self._packer.pack(
+            manuscripts, journals.ravel(), evidence.reshape(-1, evidence.shape[2]), known
+        )
         hide_tokens(packed, settings.masked, self._template, rng)
         return Step(packed, added.astype(np.float32), self._sequence.weight[rows])
 

@@ -1,13 +1,16 @@
 # Typed loosely: torch is in the `train` extra only, and its own annotations are not strict.
 # pyright: basic, reportMissingImports=false
-"""How a release is trained, step by step. Needs the `train` extra; each step's files let an interrupted run go on.
+"""How a release is trained, step by step. Needs the `train` extra.
+
+Each step leaves files, so that an interrupted run goes on:
 
 1. `half-0`, `half-1`: an encoder on each half of the training papers (`honest.py`).
 2. `honest.npz`: what the ranking thinks of its training papers, had it not seen them.
 3. `encoder`: the encoder, on all of them, taught by 2.
 4. `cross-encoder`: started from `half-0`, on the papers of the other half, on top of 2.
 5. `scores-SPLIT.npz`: every part's scores of a split's candidates.
-6. optionally `late`: the encoder once more for a short time, on the newest papers too, after everything was chosen.
+6. optionally `late`: the encoder once more for a short time, on the newest papers too, after everything was
+chosen.
 """
 
 from __future__ import annotations

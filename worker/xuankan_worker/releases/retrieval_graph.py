@@ -1,8 +1,8 @@
 """Writes the ONNX graph of an encoder for a CPU: logits, embedding, and the nearest papers of its corpus.
 
-The layers are those of `graph.py`; a row's tokens are averaged, both heads read the mean, and the corpus is a constant
-that the embedding is multiplied by. Inputs as there; outputs: `logits` float32 [B, J], `embedding` float32 [B, D] of
-length one, `neighbours` int32 [B, K] and `nearness` float32 [B, K], descending.
+The layers are those of `graph.py`; a row's tokens are averaged, both heads read the mean, and the corpus is
+a constant that the embedding is multiplied by. Inputs as there; outputs: `logits` float32 [B, J],
+`embedding` float32 [B, D] of length one, `neighbours` int32 [B, K] and `nearness` float32 [B, K], descending.
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ class _Encoder(BertGraph):
         g.node("Identity", "nearness", best[0])
         g.node("Cast", "neighbours", best[1], to=TensorProto.INT32)
         ints, floats = TensorProto.INT32, TensorProto.FLOAT
-        inputs = [typed("input_ids", ints, "B", "S"), typed("lengths", ints, "B"), typed("first_lengths", ints, "B")]
+        inputs = [
+            typed("input_ids", ints, "B", "S"),
+            typed("lengths", ints, "B"),
+            typed("first_lengths", ints, "B"),
+        ]
         outputs = [
             typed("logits", floats, "B", journals),
             typed("embedding", floats, "B", dimensions),

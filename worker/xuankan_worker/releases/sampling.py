@@ -13,7 +13,7 @@ from xuankan_worker.releases.packing import Packed
 
 
 def recency(year: NDArray[np.integer], newest: int, memory_years: float) -> NDArray[np.float64]:
-    """Weights of papers, float64 [N]: 1 for the newest, 1/e of it for one `memory_years` older, 0.02 at least."""
+    """Weights of papers, float64 [N]: 1 for the newest, 1/e for `memory_years` older, 0.02 at least."""
     return np.exp(-np.clip((newest - year.astype(np.float64)) / memory_years, 0, -np.log(0.02)))
 
 

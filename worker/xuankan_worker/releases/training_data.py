@@ -76,7 +76,10 @@ class TrainingData:
         for name, ragged in (("names", self.names), ("profiles", self.profiles)):
             arrays[f"{name}.ids"], arrays[f"{name}.offsets"] = ragged.ids, ragged.offsets
         for name, split in self.splits.items():
-            arrays[f"{name}/ids"], arrays[f"{name}/offsets"] = split.manuscripts.ids, split.manuscripts.offsets
+            arrays[f"{name}/ids"], arrays[f"{name}/offsets"] = (
+                split.manuscripts.ids,
+                split.manuscripts.offsets,
+            )
             for part in ("title_lengths", "truth", "year", "candidates"):
                 arrays[f"{name}/{part}"] = getattr(split, part)
             # Half precision: a thousandth of a logit, and half of the file.

@@ -2,9 +2,9 @@
 # pyright: basic, reportMissingImports=false
 """BERT and MPNet encoders over packed sequences (see `packing.py`), for training. Needs the `train` extra.
 
-Packed, so that no padding is computed. On a GPU BERT's attention runs in FlashAttention's kernels for sequences
-of different lengths; MPNet's has a bias that those do not know, so it alone is padded. The layers run in
-bfloat16 there; weights, and so their gradients, are float32.
+Packed, so that no padding is computed. On a GPU BERT's attention runs in FlashAttention's kernels for
+sequences of different lengths; MPNet's has a bias that those do not know, so it alone is padded. The layers
+run in bfloat16 there; weights, and so their gradients, are float32.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ class Transformer(nn.Module):
         table = self.words.weight
         if self.extra_words is not None:
             table = torch.cat([table, self.extra_words.weight])
-        hidden = functional.embedding(batch.ids, table) + self.places(batch.positions) + self.types(batch.types)
+        hidden = (
+            functional.embedding(batch.ids, table) + self.places(batch.positions) + self.types(batch.types)
+        )
         rate = self.dropout if self.training else 0.0
         hidden = functional.dropout(self.norm(hidden), rate, self.training)
         if hidden.is_cuda:

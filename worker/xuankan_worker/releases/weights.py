@@ -27,7 +27,11 @@ _SAME = {"[CLS]": "<s>", "[SEP]": "</s>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
 
 
 def load_pretrained(
-    directory: Path, tokenizer: Tokenizer, layers: int | None = None, extra_words: int = 0, dropout: float = 0.1
+    directory: Path,
+    tokenizer: Tokenizer,
+    layers: int | None = None,
+    extra_words: int = 0,
+    dropout: float = 0.1,
 ) -> Transformer:
     """A `Transformer` with the weights of a checkpoint, its words in the order of `tokenizer`'s vocabulary.
 
