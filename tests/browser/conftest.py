@@ -85,7 +85,7 @@ async def open_page(browser: Browser, site: Site) -> AsyncIterator[OpenPage]:
 
         page.on("request", on_request)
         await page.goto(address)
-        await page.locator("#service").filter(has_text="619").wait_for()
+        await page.locator("#service").filter(has_text="632").wait_for()
         return page
 
     yield open_one

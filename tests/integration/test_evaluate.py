@@ -26,7 +26,7 @@ def test_evaluate_prints_one_json_object() -> None:
     result = json.loads(outcome.stdout)
     assert result["fused"]["papers"] == 4
     assert result["candidates"] == 5
-    assert result["pairs_per_s"] > 0
+    assert result["manuscripts_per_s"] > 0
     assert 0 <= result["fused"]["top1"] <= result["fused"]["mrr"] <= result["fused"]["recall"]
     assert result["fused"]["recall"] == result["first_stage"]["recall"]
 
@@ -34,7 +34,7 @@ def test_evaluate_prints_one_json_object() -> None:
 def test_evaluate_prints_a_table_for_people() -> None:
     arguments = ["evaluate", "--papers", str(PAPERS), "--limit", "2", "--candidates", "3"]
     outcome = CliRunner().invoke(model, arguments, catch_exceptions=False)
-    for word in ("first stage", "fused", "top-10", "MRR", "recall", "pairs/s"):
+    for word in ("first stage", "fused", "top-10", "MRR", "recall", "manuscripts/s"):
         assert word in outcome.stdout
 
 

@@ -123,7 +123,7 @@ def test_unknown_facts_are_counted_for_the_user() -> None:
     assert all(catalogue[int(i)].open_access in ("gold", "diamond") for i in picked.indices)
     unknown = sum(journal.open_access is None for journal in catalogue)
     assert len(picked.warnings) == 1
-    assert f"left out {unknown} of 619 journals because the catalogue does not know" in picked.warnings[0]
+    assert f"left out {unknown} of 632 journals because the catalogue does not know" in picked.warnings[0]
 
 
 def test_named_journals_win_over_the_first_stage() -> None:
@@ -153,7 +153,7 @@ def test_what_cannot_be_picked_is_told() -> None:
         select(scores(catalogue), catalogue, 0)
     with pytest.raises(InputError, match="candidates: the list of named journals is empty"):
         select(scores(catalogue), catalogue, 5, named=[])
-    with pytest.raises(InputError, match="3 first-stage scores for a catalogue of 619"):
+    with pytest.raises(InputError, match="3 first-stage scores for a catalogue of 632"):
         select(np.zeros(3, np.float32), catalogue, 5)
 
 

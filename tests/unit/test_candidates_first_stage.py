@@ -32,7 +32,7 @@ def test_the_shipped_first_stage_finds_the_journal_of_unseen_papers() -> None:
 
 
 def test_the_artefact_is_small_and_belongs_to_the_shipped_catalogue() -> None:
-    assert Path(str(files("xuankan") / "data" / "first_stage.npz")).stat().st_size <= 10e6
+    assert Path(str(files("xuankan") / "data" / "first_stage.npz")).stat().st_size <= 11e6
     first_stage, catalogue = FirstStage.default(), Catalogue.default()
     assert first_stage.catalogue_version == catalogue.version
     assert first_stage.journals == tuple(journal.id for journal in catalogue)
@@ -43,7 +43,7 @@ def test_the_artefact_is_small_and_belongs_to_the_shipped_catalogue() -> None:
 def test_scores_are_log_probabilities_whatever_the_text(title: str, abstract: str) -> None:
     scores = FirstStage.default().scores(title, abstract)
     assert scores.dtype == np.float32
-    assert scores.shape == (619,)
+    assert scores.shape == (632,)
     assert np.exp(scores.astype(np.float64)).sum() == pytest.approx(1, abs=1e-3)
 
 

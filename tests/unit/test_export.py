@@ -17,7 +17,7 @@ from tests.support.checkpoints import WORDS, mark_special, roberta_tokenizer, ru
 from xuankan.catalogue import Catalogue
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import Template, default_directory
-from xuankan_worker.engines import TokenBatch, open_engine
+from xuankan_worker.engines import TokenBatch
 from xuankan_worker.execution.rows import Profiles, Segment
 from xuankan_worker.execution.served_model import load_served_model
 from xuankan_worker.manifest import GPU_MODEL, Manifest, default_release
@@ -46,7 +46,7 @@ def test_a_checkpoint_becomes_a_release_that_is_served(
     assert f"release my-reranker, fingerprint {manifest.fingerprint}, opset {OPSET}" in result.output
     assert sorted(manifest.files) == [GPU_MODEL, "template.json", "tokenizer.json"]
     assert (manifest.first_stage_weight, manifest.temperature) == (0.0, 1.0)
-    assert manifest.architecture.max_length == 80 + 40 + 3
+    assert manifest.cross_encoder.max_length == 80 + 40 + 3
     assert manifest.catalogue == Catalogue.default().version
     record = manifest.export
     assert record is not None
@@ -68,20 +68,11 @@ def test_a_checkpoint_becomes_a_release_that_is_served(
     served.engine.close()
 
 
-def test_the_shipped_release_is_exported_by_default(tmp_path: Path) -> None:
-    result = run("--out", tmp_path / "gpu")
-    assert result.exit_code == 0, result.output
-    shipped, manifest = Manifest.load(default_release()), Manifest.load(tmp_path / "gpu")
-    assert manifest.name == f"{shipped.name}-fp16"
-    assert list(manifest.files) == [GPU_MODEL]
-    for part in ("template", "catalogue", "first_stage_weight", "temperature", "architecture", "training"):
-        assert getattr(manifest, part) == getattr(shipped, part), part
-    record = manifest.export
-    assert record is not None
-    assert record.max_error < 0.01 * record.spread
-    engine = open_engine("onnx", tmp_path / "gpu")
-    assert engine.info.fingerprint.startswith(manifest.fingerprint)
-    engine.close()
+def test_a_release_that_has_only_an_encoder_is_refused(tmp_path: Path) -> None:
+    result = run(default_release(), "--out", tmp_path / "gpu")
+    assert isinstance(result.exception, ReleaseError)
+    assert "has no model.onnx" in str(result.exception)
+    assert not (tmp_path / "gpu").exists()
 
 
 def test_options_say_what_a_checkpoint_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xuankan_worker.releases.fusion import calibration_error, fit_weights, in_play, log_softmax, with_rows
-from xuankan_worker.releases.nearness import Kernel, nearest, nearness
+from xuankan_worker.execution.fusion import in_play, log_softmax, with_rows
+from xuankan_worker.execution.nearness import Kernel, nearness
+from xuankan_worker.releases.fusion import calibration_error, fit_weights
 
 
 @given(st.integers(0, 50))
@@ -58,7 +59,9 @@ def test_neighbours_speak_for_their_journals() -> None:
     corpus = rng.normal(size=(60, 8)).astype(np.float32)
     corpus /= np.linalg.norm(corpus, axis=1, keepdims=True)
     journal, year = np.arange(60) % 5, np.full(60, 2015)
-    ((_, cosines, papers),) = nearest(corpus[:4], corpus, 30)
+    every = corpus[:4] @ corpus.T
+    papers = np.argsort(-every, axis=1)[:, :30]
+    cosines = np.take_along_axis(every, papers, axis=1)
     near = nearness(cosines, papers, journal, year, 6, Kernel(0.05, 6.0, 2016))
     for row in range(4):
         assert near.evidence[row, journal[row], 0] == row  # itself

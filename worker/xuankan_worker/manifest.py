@@ -180,7 +180,7 @@ class Manifest:
     Attributes:
         name: of the release.
         base_model: what it was fine-tuned from.
-        architecture: shape of the encoder.
+        architecture: shape of the cross-encoder, None if the release has none.
         template: fingerprint of the tokenizer and the template that it was trained with.
         catalogue: version of the catalogue whose profiles it was trained on.
         first_stage_weight: of the first stage's score in the fused score: model logit + weight × score.
@@ -198,7 +198,7 @@ class Manifest:
 
     name: str
     base_model: str
-    architecture: Architecture
+    architecture: Architecture | None
     template: str
     catalogue: str
     first_stage_weight: float
@@ -227,6 +227,27 @@ class Manifest:
             decisive.append(asdict(self.fusion))
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids are below it."""
+        shape = self.architecture or (self.encoder and self.encoder.architecture)
+        assert shape
+        return shape.vocabulary_size
+
+    @property
+    def cross_encoder(self) -> Architecture:
+        """Shape of the cross-encoder, where there must be one.
+
+        Raises:
+            ReleaseError: there is none.
+        """
+        if self.architecture is None:
+            raise ReleaseError(
+                f"release {self.name} has an encoder only, and this needs a cross-encoder: name a release "
+                "that has one"
+            )
+        return self.architecture
+
     @classmethod
     def load(cls, directory: Path) -> Manifest:
         """Read a release's manifest; `verify` checks its files.
@@ -251,7 +272,8 @@ class Manifest:
         if unknown := sorted(content.keys() - {part.name for part in fields(cls)}):
             raise ReleaseError(f"{path}: {unknown[0]} is not a field of a manifest")
         try:
-            content["architecture"] = Architecture(**content["architecture"])
+            if content["architecture"] is not None:
+                content["architecture"] = Architecture(**content["architecture"])
             if content.get("quantization") is not None:
                 content["quantization"] = Quantization(**content["quantization"])
             if content.get("export") is not None:
@@ -265,6 +287,8 @@ class Manifest:
                 content["fusion"] = _fusion(content["fusion"])
             if (content.get("encoder") is None) != (content.get("fusion") is None):
                 raise ValueError("encoder and fusion go together, but only one of them is there")
+            if content["architecture"] is None:
+                _check_alone(content.get("fusion"))
             for name in ("first_stage_weight", "temperature"):
                 content[name] = float(content[name])
             content["files"] = {str(name): str(digest) for name, digest in content["files"].items()}
@@ -313,6 +337,16 @@ def _fusion(content: Mapping[str, Any]) -> Fusion:
         name: Weights(**content[name]) for name in ("base", "full", "unseen_base", "unseen_full")
     }
     return Fusion(**{**content, **weights})
+
+
+def _check_alone(fusion: Fusion | None) -> None:
+    """Refuse a release without cross-encoder that does not say how to do without."""
+    if fusion is None:
+        raise ValueError("architecture is null and there is no encoder: nothing is left to rank with")
+    if fusion.most_rows:
+        raise ValueError(
+            f"fusion.most_rows is {fusion.most_rows}, but architecture is null: there is no cross-encoder"
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -63,7 +63,7 @@ def build(
     if buckets is not None and papers is not None:
         raise click.UsageError("give either --buckets or --lengths-from")
     library = load_library(flavour)
-    max_length = Manifest.load(release).architecture.max_length
+    max_length = Manifest.load(release).cross_encoder.max_length
     with bar("building") as progress:
         if papers is not None:
             shapes = _chosen(release, papers, max_length, max_batch, progress)

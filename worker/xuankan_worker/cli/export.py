@@ -15,7 +15,7 @@ _TOKENS = click.IntRange(16)
 
 
 @click.command()
-@click.argument("checkpoint", type=_EXISTING, required=False)
+@click.argument("checkpoint", type=_EXISTING)
 @click.option(
     "--out",
     required=True,
@@ -35,7 +35,7 @@ _TOKENS = click.IntRange(16)
     help="Catalogue whose profiles are used to compare it; default: the packaged one.",
 )
 def export(
-    checkpoint: Path | None,
+    checkpoint: Path,
     out: Path,
     name: str | None,
     max_manuscript_tokens: int | None,
@@ -44,9 +44,9 @@ def export(
     temperature: float | None,
     catalogue: Path | None,
 ) -> None:
-    """Make a release for GPUs of CHECKPOINT, a cross-encoder as Hugging Face saves it, or a release.
+    """Make a release for GPUs of CHECKPOINT, a cross-encoder as Hugging Face saves it or a release of one.
 
-    Without CHECKPOINT, of the shipped model. Writes the FP16 graph that `xuankan model build` makes TensorRT
+    Writes the FP16 graph that `xuankan model build` makes TensorRT
     engines of. BERT, RoBERTa, XLM-RoBERTa, CamemBERT, MPNet, ELECTRA and DistilBERT are written straight from
     model.safetensors in the form that TensorRT fuses best, other models by PyTorch's exporter, which says
     what that costs. The graph is accepted if its logits on real pairs are those of the float32 model: of
@@ -57,7 +57,6 @@ def export(
     the first stage and temperature 1, unless told.
     """
     from xuankan.catalogue import Catalogue
-    from xuankan_worker.manifest import default_release
     from xuankan_worker.releases.export import ExportSettings, export_release
     from xuankan_worker.releases.numerics import TOLERANCE
 
@@ -71,7 +70,7 @@ def export(
         commit=commit() or "",
     )
     with bar("exporting") as progress:
-        manifest, loss = export_release(checkpoint or default_release(), out, settings, progress.told)
+        manifest, loss = export_release(checkpoint, out, settings, progress.told)
     record = manifest.export
     assert record is not None
     click.echo(f"{out}: release {manifest.name}, fingerprint {manifest.fingerprint}, opset {record.opset}")

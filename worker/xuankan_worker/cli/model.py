@@ -226,6 +226,6 @@ def _print(result: Evaluation) -> None:
     out.print(f"n {result.fused.papers} · recall of the first stage {result.fused.recall:.4f}")
     if result.unknown_journals:
         out.print(f"left out: {result.unknown_journals} papers of journals that the catalogue lacks")
-    speed = f"{result.pairs_per_s:,.1f} pairs/s on {result.engine} ({result.device})"
+    speed = f"{result.manuscripts_per_s:,.1f} manuscripts/s on {result.engine} ({result.device})"
     out.print(f"{result.rows:,.1f} rows per manuscript, {speed}")
     out.print(f"release {result.release}, weight of the first stage {result.first_stage_weight}")

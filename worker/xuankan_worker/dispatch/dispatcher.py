@@ -59,9 +59,11 @@ class Dispatcher:
         self._metrics = metrics
         self._outcomes = Outcomes(config.name, served.release, served.catalogue.version)
         self._admission = Admission(config, served, self._outcomes)
-        limits = _limits(info, config)
+        limits = _limits(info, config) if info.buckets else None
         self._scheduler = Scheduler(limits, None if info.encoder is None else _limits(info.encoder, config))
-        self._prefetch_rows = config.prefetch_rows or PREFETCH_BATCHES * info.slots * limits.max_rows
+        self._prefetch_rows = config.prefetch_rows or PREFETCH_BATCHES * info.slots * min(
+            config.max_batch, info.max_batch
+        )
         self.pool = ContextPool(served, self._on_run)
         self.committer = Committer(server, config, self._on_committed)
         self.held: dict[EntryKey, InFlight | None] = {}

@@ -76,7 +76,8 @@ class EngineInfo:
     Attributes:
         name: `onnx`, `tensorrt`, ...
         device: the hardware in words, for status pages.
-        buckets: ascending padded lengths that the engine runs; the last is its longest row.
+        buckets: ascending padded lengths that the engine runs; the last is its longest row. Empty if the
+            release has no cross-encoder.
         max_batch: rows a batch at most.
         contexts: execution contexts that run at the same time.
         vocabulary_size: token ids are below it.
@@ -84,7 +85,7 @@ class EngineInfo:
         depth: slots of each context.
         shapes: ascending (bucket, rows) that a batch is padded up to, at least one for each bucket; empty if
             rows are never padded.
-        encoder: None if the release has none; what else is said here is of the cross-encoder.
+        encoder: None if the release has none; buckets, rows and shapes here are of the cross-encoder.
     """
 
     name: str
@@ -124,7 +125,7 @@ class Slot(Protocol):
 
         Raises:
             DeviceLost: nothing can run until the process is restarted.
-            EngineError: the batch does not fit the engine, or running it failed.
+            EngineError: there is no cross-encoder, the batch does not fit it, or running it failed.
         """
         ...
 

@@ -17,9 +17,11 @@ def check_batch(batch: TokenBatch, info: EngineInfo, limits: EngineInfo | Encode
         limits: of what shall run it, if not of the cross-encoder.
 
     Raises:
-        EngineError: what does not fit, and where.
+        EngineError: what does not fit, and where; or there is no cross-encoder to run it.
     """
     limits = limits or info
+    if not limits.buckets:
+        raise EngineError(f"engine {info.name} has no cross-encoder: its release has only an encoder")
     ids = batch.input_ids
     if ids.ndim != 2 or not ids.size:
         raise EngineError(f"input_ids has shape {ids.shape}, not [rows, tokens]")

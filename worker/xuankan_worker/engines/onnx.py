@@ -3,7 +3,7 @@
 Measured on two cores with the default model: one thread for each context beats two threads for one, as
 contexts never wait for each other. They share one session, and so one copy of the weights. The graph for CPUs
 runs each row at its own length (see `releases.graph`): no token is padding. A release that has only a graph
-for GPUs runs too, slower.
+for GPUs runs too, slower. Of encoder and cross-encoder a release may have one or both.
 """
 
 from __future__ import annotations
@@ -78,6 +78,14 @@ class _Graph:
         self.run(TokenBatch(np.zeros((1, longest), np.int32), lengths, np.ones(1, np.int32)))
 
 
+@dataclass(slots=True)
+class _Graphs:
+    """What a release has."""
+
+    scorer: _Graph | None = None
+    encoder: _Graph | None = None
+
+
 class OnnxEngine:
     """A release on ONNX Runtime's CPU kernels.
 
@@ -89,26 +97,27 @@ class OnnxEngine:
     def __init__(self, release: Path, max_batch: int) -> None:
         manifest = Manifest.load(release)
         manifest.verify(release)
-        self._scorer: _Graph | None = _Graph.open(release, manifest, (MODEL, GPU_MODEL), ["scores"])
-        self._encoder: _Graph | None = None
-        encoder = None
-        if (shape := manifest.encoder) is not None:
-            self._encoder = _Graph.open(release, manifest, (ENCODER, GPU_ENCODER), _ENCODER_OUTPUTS)
+        graphs, encoder, shape = _Graphs(), None, manifest.architecture
+        if shape is not None:
+            graphs.scorer = _Graph.open(release, manifest, (MODEL, GPU_MODEL), ["scores"])
+        if (known := manifest.encoder) is not None:
+            graphs.encoder = _Graph.open(release, manifest, (ENCODER, GPU_ENCODER), _ENCODER_OUTPUTS)
             encoder = EncoderInfo(
-                buckets=_buckets(shape.architecture.max_length),
+                buckets=_buckets(known.architecture.max_length),
                 max_batch=max_batch,
-                journals=shape.journals,
-                dimensions=shape.dimensions,
-                neighbours=shape.neighbours,
+                journals=known.journals,
+                dimensions=known.dimensions,
+                neighbours=known.neighbours,
             )
+        self._graphs: _Graphs | None = graphs
         usable = cores()
         self._info = EngineInfo(
             name="onnx",
             device=f"{processor()}, {usable} {'core' if usable == 1 else 'cores'}",
-            buckets=_buckets(manifest.architecture.max_length),
+            buckets=() if shape is None else _buckets(shape.max_length),
             max_batch=max_batch,
             contexts=usable,
-            vocabulary_size=manifest.architecture.vocabulary_size,
+            vocabulary_size=manifest.vocabulary_size,
             fingerprint=f"{manifest.fingerprint}-onnx-{VERSION}",
             encoder=encoder,
         )
@@ -124,38 +133,36 @@ class OnnxEngine:
         Raises:
             EngineError: the engine is closed, has no slot of that index, or the model does not run.
         """
-        if self._scorer is None:
+        if self._graphs is None:
             raise EngineError("the engine is closed")
         if not 0 <= index < self._info.slots:
             raise EngineError(f"there is no slot {index}: the engine has {self._info.slots}")
-        return OnnxSlot(self._scorer, self._encoder, self._info)
+        return OnnxSlot(self._graphs, self._info)
 
     def close(self) -> None:
         """Free the model; every slot is closed before. Idempotent."""
-        self._scorer = self._encoder = None
+        self._graphs = None
 
 
 class OnnxSlot:
     """Runs batches on the calling thread; made by `OnnxEngine.open_slot`."""
 
-    def __init__(self, scorer: _Graph, encoder: _Graph | None, info: EngineInfo) -> None:
-        self._scorer: _Graph | None = scorer
-        self._encoder = encoder
+    def __init__(self, graphs: _Graphs, info: EngineInfo) -> None:
+        self._graphs: _Graphs | None = graphs
         self._info = info
-        scorer.warm(info.buckets[-1])
-        if encoder is not None and info.encoder is not None:
-            encoder.warm(info.encoder.buckets[-1])
+        if graphs.scorer is not None:
+            graphs.scorer.warm(info.buckets[-1])
+        if graphs.encoder is not None and info.encoder is not None:
+            graphs.encoder.warm(info.encoder.buckets[-1])
 
     def score(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Score a batch; see `engines.base.Slot`.
 
         Raises:
-            EngineError: the batch does not fit the engine, or running it failed.
+            EngineError: there is no cross-encoder, the batch does not fit it, or running it failed.
         """
         check_batch(batch, self._info)
-        if self._scorer is None:
-            raise EngineError("the slot is closed")
-        scores: NDArray[np.float32] = self._scorer.run(batch)[0]
+        scores: NDArray[np.float32] = self._open(lambda graphs: graphs.scorer).run(batch)[0]
         if not np.isfinite(scores).all():
             raise EngineError(f"row {np.argmin(np.isfinite(scores))}: the model gave no finite score")
         return scores
@@ -167,9 +174,7 @@ class OnnxSlot:
             EngineError: there is no encoder, the batch does not fit it, or running it failed.
         """
         check_batch(batch, self._info, self._info.encoder)
-        if self._encoder is None:
-            raise EngineError("the slot is closed" if self._info.encoder else "the release has no encoder")
-        logits, embedding, neighbours, nearness = self._encoder.run(batch)
+        logits, embedding, neighbours, nearness = self._open(lambda graphs: graphs.encoder).run(batch)
         for values in (logits, nearness):
             if not (finite := np.isfinite(values).all(axis=1)).all():
                 raise EngineError(f"row {np.argmin(finite)}: the encoder gave a number that is not finite")
@@ -178,7 +183,14 @@ class OnnxSlot:
 
     def close(self) -> None:
         """Free what the slot holds; idempotent."""
-        self._scorer = self._encoder = None
+        self._graphs = None
+
+    def _open(self, part: Callable[[_Graphs], _Graph | None]) -> _Graph:
+        if self._graphs is None:
+            raise EngineError("the slot is closed")
+        if (graph := part(self._graphs)) is None:
+            raise EngineError("the release has no encoder")
+        return graph
 
 
 def _buckets(longest: int) -> tuple[int, ...]:

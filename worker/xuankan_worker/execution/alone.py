@@ -49,6 +49,7 @@ def rank_alone(served: ServedModel, slot: Slot, request: Request) -> Ranked:
         def assemble(bucket: int, part: NDArray[np.intp]) -> TokenBatch:
             rows = found.rows[part]
             segment = EvidenceSegment(tokens, candidates[rows], found.evidence[rows])
+            assert step.rows is not None
             return step.rows.assemble(bucket, [segment])
 
     scores = _score(served.engine.info, slot, lengths, assemble)

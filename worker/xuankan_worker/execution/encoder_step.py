@@ -26,10 +26,10 @@ class EncoderStep:
     Attributes:
         corpus: its papers.
         fusion: its weights.
-        rows: makes the rows of its cross-encoder.
+        rows: makes the rows of its cross-encoder, None if it has none.
     """
 
-    def __init__(self, corpus: Corpus, fusion: Fusion, rows: EvidenceRows) -> None:
+    def __init__(self, corpus: Corpus, fusion: Fusion, rows: EvidenceRows | None) -> None:
         self.corpus, self.fusion, self.rows = corpus, fusion, rows
         self._kernel = Kernel(fusion.kernel_temperature, fusion.memory_years, fusion.now)
         self._outside = corpus.journal < 0
@@ -65,9 +65,12 @@ class EncoderStep:
         cosines: NDArray[np.float32] = seen.cosines[row, candidates]
         manuscripts = np.array([len(request.tokens) for request in requests])
         lengths = np.zeros(real.shape, np.int32)
-        lengths[chosen] = self.rows.row_lengths(
-            np.broadcast_to(manuscripts[:, None], real.shape)[chosen], candidates[chosen], evidence[chosen]
-        )
+        if self.rows is not None:
+            lengths[chosen] = self.rows.row_lengths(
+                np.broadcast_to(manuscripts[:, None], real.shape)[chosen],
+                candidates[chosen],
+                evidence[chosen],
+            )
         order: NDArray[np.intp] = np.argsort(np.where(chosen, -base, np.inf), axis=1, kind="stable")
         fit = _fit(self.fusion, encoded.nearness[:, :EVIDENCE].mean(axis=1), base.max(axis=1))
         parts = parts.astype(np.float32)

@@ -37,8 +37,97 @@ class EvidenceSegment(NamedTuple):
     evidence: NDArray[np.int32]
 
 
-class EvidenceRows:
+class Runs(NamedTuple):
+    """Token sequences, each a run of one array.
+
+    Attributes:
+        ids: integer [T].
+        begins: int64 [N], where each begins.
+        lengths: int64 [N], its tokens.
+    """
+
+    ids: NDArray[np.integer]
+    begins: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sequences: Sequence[NDArray[np.int32]]) -> Runs:
+        """Sequences one behind the other."""
+        lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+        return cls(np.concatenate(sequences), np.cumsum(lengths) - lengths, lengths)
+
+    def cut(self, tokens: int) -> Runs:
+        """None longer than `tokens`."""
+        return self._replace(lengths=np.minimum(self.lengths, tokens))
+
+
+class SecondHalves:
     """What the second halves of rows are made of, in tokens: one pool, of which each half is a few runs.
+
+    Serving and training share it.
+
+    Args:
+        names, profiles: of the catalogue's journals.
+        titles: of the corpus.
+        template: of the release.
+        journal_tokens: how many of its own a journal has; 0 if the release has none.
+        known: how many journals have them.
+
+    Attributes:
+        pool: int32 [P], tokens.
+        titles_at: where the titles' tokens begin in it.
+    """
+
+    def __init__(
+        self,
+        names: Runs,
+        profiles: Runs,
+        titles: Runs,
+        template: Template,
+        journal_tokens: int,
+        known: int,
+    ) -> None:
+        period, semicolon = (template.tokenizer.token_to_id(mark) or template.sep_id for mark in ".;")
+        own = template.tokenizer.get_vocab_size() + np.arange(journal_tokens * known)
+        parts = [np.array([template.sep_id, period, semicolon]), own, profiles.ids, names.ids, titles.ids]
+        self.pool = np.concatenate(parts).astype(np.int32)
+        at = np.cumsum([len(part) for part in parts[:-1]])
+        self._own, profiles_at, names_at, self.titles_at = (int(place) for place in at)
+        self._profile, self._profile_length = profiles_at + profiles.begins, profiles.lengths
+        self._name, self._name_length = names_at + names.begins, names.cut(NAME_TOKENS).lengths
+        self._title, self._title_length = self.titles_at + titles.begins, titles.cut(TITLE_TOKENS).lengths
+        self._room = template.max_profile_tokens + template.separators - 1
+        self._journal_tokens = journal_tokens
+
+    def pieces(
+        self, journals: NDArray[np.integer], own: NDArray[np.integer], evidence: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the pieces of second halves begin in the pool, and their tokens, each int64 [n, 9].
+
+        Args:
+            journals: integer [n], catalogue positions.
+            own: integer [n], which of the journals with tokens of their own each is; -1 leaves them out.
+            evidence: int32 [n, 3], papers of the corpus, nearest first; -1 where there is none.
+        """
+        begins = np.zeros((len(journals), 3 + 2 * EVIDENCE), np.int64)  # the last piece is [SEP], at 0
+        lengths = np.ones_like(begins)
+        begins[:, 0] = self._own + self._journal_tokens * own.astype(np.int64)
+        lengths[:, 0] = self._journal_tokens * (own >= 0)
+        there = evidence >= 0
+        alone = ~there[:, 0]
+        begins[:, 1] = np.where(alone, self._profile[journals], self._name[journals])
+        profile = np.minimum(self._profile_length[journals], self._room - lengths[:, 0])
+        lengths[:, 1] = np.where(alone, profile, self._name_length[journals])
+        papers = np.maximum(evidence, 0)
+        begins[:, 2:-1:2] = [1, *[2] * (EVIDENCE - 1)]  # a period before the first title, then semicolons
+        lengths[:, 2:-1:2] = there
+        begins[:, 3:-1:2] = self._title[papers]
+        lengths[:, 3:-1:2] = self._title_length[papers] * there
+        return begins, lengths
+
+
+class EvidenceRows:
+    """Makes the rows of a release over a catalogue.
 
     Args:
         catalogue: gives names and profiles.
@@ -48,28 +137,16 @@ class EvidenceRows:
     """
 
     def __init__(self, catalogue: Catalogue, corpus: Corpus, template: Template, journal_tokens: int) -> None:
-        self._template = template
-        profiles = template.encode_profiles([journal.profile for journal in catalogue.journals])
-        titles = template.encode_profiles([journal.title for journal in catalogue.journals])
-        names = [ids[:NAME_TOKENS] for ids in titles]
-        period, semicolon = (template.tokenizer.token_to_id(mark) or template.sep_id for mark in ".;")
-        own = template.tokenizer.get_vocab_size() + np.arange(journal_tokens * corpus.logits)
-        marks = np.array([template.sep_id, period, semicolon])
-        parts = [marks, own, *profiles, *names, corpus.tokens]
-        self._pool = np.concatenate(parts).astype(np.int32)
-        at = np.cumsum([0, *(len(part) for part in parts)])
-        count = len(profiles)
-        self._own, self._profile, self._name, self._titles = (
-            at[1],
-            at[2:][:count],
-            at[2 + count :][:count],
-            at[-2],
+        self._template, self._column = template, corpus.logit_column
+        titles = Runs(corpus.tokens, corpus.token_offsets[:-1], np.diff(corpus.token_offsets))
+        self._halves = SecondHalves(
+            Runs.of(template.encode_profiles([journal.title for journal in catalogue.journals])),
+            Runs.of(template.encode_profiles([journal.profile for journal in catalogue.journals])),
+            titles,
+            template,
+            journal_tokens,
+            corpus.logits,
         )
-        self._profile_length = np.array([len(profile) for profile in profiles], np.int64)
-        self._name_length = np.array([len(name) for name in names], np.int64)
-        self._title = corpus.token_offsets[:-1]
-        self._title_length = np.minimum(np.diff(corpus.token_offsets), TITLE_TOKENS)
-        self._column, self._journal_tokens = corpus.logit_column, journal_tokens
 
     def row_lengths(
         self,
@@ -105,30 +182,13 @@ class EvidenceRows:
         places = np.arange(int(halves.sum()))
         source = places + np.repeat(begins.ravel() - (np.cumsum(flat) - flat), flat)
         column = places + np.repeat(first_lengths - (np.cumsum(halves) - halves), halves)
-        input_ids[np.repeat(np.arange(len(halves)), halves), column] = self._pool[source]
+        input_ids[np.repeat(np.arange(len(halves)), halves), column] = self._halves.pool[source]
         return TokenBatch(input_ids, first_lengths + halves.astype(np.int32), first_lengths)
 
     def _pieces(
         self, journals: NDArray[np.integer], evidence: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the pieces of second halves begin in the pool, and their tokens, each int64 [n, 9]."""
-        begins = np.zeros((len(journals), 3 + 2 * EVIDENCE), np.int64)  # the last piece is [SEP], at 0
-        lengths = np.ones_like(begins)
-        column = self._column[journals].astype(np.int64)
-        begins[:, 0] = self._own + self._journal_tokens * column
-        lengths[:, 0] = self._journal_tokens * (column >= 0)
-        there = evidence >= 0
-        alone = ~there[:, 0]
-        begins[:, 1] = np.where(alone, self._profile[journals], self._name[journals])
-        room = self._template.max_profile_tokens + self._template.separators - 1 - lengths[:, 0]
-        profile = np.minimum(self._profile_length[journals], room)
-        lengths[:, 1] = np.where(alone, profile, self._name_length[journals])
-        papers = np.maximum(evidence, 0)
-        begins[:, 2:-1:2] = [1, *[2] * (EVIDENCE - 1)]  # a period before the first title, then semicolons
-        lengths[:, 2:-1:2] = there
-        begins[:, 3:-1:2] = self._titles + self._title[papers]
-        lengths[:, 3:-1:2] = self._title_length[papers] * there
-        return begins, lengths
+        return self._halves.pieces(journals, self._column[journals], evidence)
 
 
 def manuscript_rows(bucket: int, manuscripts: Sequence[NDArray[np.int32]], template: Template) -> TokenBatch:

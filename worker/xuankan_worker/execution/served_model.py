@@ -55,17 +55,22 @@ class ServedModel:
         step, manuscript = self.encoder_step, self.template.max_manuscript_tokens
         if (step is None) != (info.encoder is None):
             raise ReleaseError(f"engine {info.name} and release {self.release} differ in having an encoder")
+        if step is not None and info.encoder is not None:
+            _check_encoder(step, info.encoder, manuscript + 2)
+            if (step.rows is None) != (not info.buckets):
+                raise ReleaseError(
+                    f"engine {info.name} and release {self.release} differ in having a cross-encoder"
+                )
+        if not info.buckets:
+            return
+        longest = self.template.max_length  # rows with evidence fill it
         if step is None:
             longest = int(self.profiles.lengths.max()) + manuscript + SPECIAL_TOKENS
-        else:
-            longest = self.template.max_length  # rows with evidence fill it
         if longest > (bucket := info.buckets[-1]):
             raise ReleaseError(
                 f"pairs of this release and catalogue have up to {longest} tokens, but engine "
                 f"{info.name} runs at most {bucket}: rebuild the engine with a longer bucket"
             )
-        if step is not None and info.encoder is not None:
-            _check_encoder(step, info.encoder, manuscript + 2)
 
     @cached_property
     def profiles(self) -> Profiles:
@@ -94,8 +99,9 @@ def load_served_model(
     catalogue = Catalogue.default() if catalogue_file is None else Catalogue.load(catalogue_file)
     step = None
     if manifest.encoder is not None and manifest.fusion is not None:
-        corpus = Corpus.load(release / CORPUS, catalogue)
-        rows = EvidenceRows(catalogue, corpus, template, manifest.fusion.journal_tokens)
+        corpus, rows = Corpus.load(release / CORPUS, catalogue), None
+        if manifest.architecture is not None:
+            rows = EvidenceRows(catalogue, corpus, template, manifest.fusion.journal_tokens)
         step = EncoderStep(corpus, manifest.fusion, rows)
     opened = open_engine(engine, release, max_batch)
     return ServedModel(

@@ -20,6 +20,7 @@ def assemble(served: ServedModel, batch: Batch[InFlight]) -> TokenBatch:
     if batch.kind == "encoder":
         return manuscript_rows(batch.bucket, [request.tokens for request in requests], served.template)
     if served.encoder_step is not None:
+        assert served.encoder_step.rows is not None
         return served.encoder_step.rows.assemble(batch.bucket, [_evidence(part) for part in batch.slices])
     return served.profiles.assemble(
         batch.bucket,

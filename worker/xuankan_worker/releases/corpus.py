@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from xuankan.catalogue.model import Catalogue
 from xuankan.catalogue.parquet import read_columns
 from xuankan.protocol.template import Template
+from xuankan_worker.execution.evidence_rows import TITLE_TOKENS
 from xuankan_worker.releases.dataset import EXCLUDED_SOURCES
-from xuankan_worker.releases.evidence_rows import TITLE_TOKENS
 
 _COLUMNS = ("title", "journal", "year", "source", "split", "doi", "arxiv_id")
 

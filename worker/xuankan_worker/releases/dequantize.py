@@ -36,14 +36,15 @@ def read_checkpoint(release: Path, out: Path) -> None:
         ReleaseError: the release cannot be read, or its graph was not made by `write_graph`.
     """
     manifest = Manifest.load(release)
+    shape = manifest.cross_encoder
     model = onnx.ModelProto.FromString((release / MODEL).read_bytes())
     weights = _Weights(model)
     out.mkdir(parents=True, exist_ok=True)
-    save_file(_tensors(weights, manifest.architecture), out / "model.safetensors")
-    (out / "config.json").write_text(json.dumps(_config(manifest.architecture, weights), indent=2))
+    save_file(_tensors(weights, shape), out / "model.safetensors")
+    (out / "config.json").write_text(json.dumps(_config(shape, weights), indent=2))
     own = release / "tokenizer.json"
     shutil.copyfile(own if own.exists() else default_directory() / "tokenizer.json", out / "tokenizer.json")
-    tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": manifest.architecture.max_length}
+    tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": shape.max_length}
     (out / "tokenizer_config.json").write_text(json.dumps(tokenizer))
 
 

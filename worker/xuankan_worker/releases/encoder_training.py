@@ -31,7 +31,7 @@ from xuankan_worker.releases.optimizing import Processes, Progress, Schedule, op
 from xuankan_worker.releases.packing import Packed, Packer, Ragged
 from xuankan_worker.releases.sampling import Sequence, hide_tokens, recency
 from xuankan_worker.releases.training_data import Split
-from xuankan_worker.releases.transformer import Batch, Transformer, mean_of_tokens
+from xuankan_worker.releases.transformer import PackedBatch, Transformer, mean_of_tokens
 from xuankan_worker.releases.weights import save_checkpoint
 
 
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         """By their names in a checkpoint."""
         return {"encoder.classifier": self.classifier, "encoder.projection": self.projection}
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Logits, float32 [B, J], and embeddings of length one, float32 [B, D]."""
         mean = mean_of_tokens(self.transformer(batch), batch)
         return self.classifier(mean), functional.normalize(self.projection(mean), dim=1)
@@ -105,7 +105,7 @@ class Targets(NamedTuple):
     scores: NDArray[np.floating]
 
 
-class Step(NamedTuple):
+class ManuscriptStep(NamedTuple):
     """Papers of one step: packed manuscripts and, each [P] or [P, C], what is known of them."""
 
     packed: Packed
@@ -144,7 +144,7 @@ class EncoderObjective:
             bias = np.log(counts + 1.0) - np.log(counts + 1.0).mean()
             encoder.classifier.bias.copy_(torch.from_numpy(bias))
 
-    def batch(self, first: int, count: int) -> Step:
+    def batch(self, first: int, count: int) -> ManuscriptStep:
         """See `Objective`."""
         papers = self._sequence.order[first : first + count]
         rng = np.random.default_rng([self._settings.seed, first])
@@ -152,7 +152,7 @@ class EncoderObjective:
         hide_tokens(packed, self._settings.masked, self._template, rng)
         scores = self._teacher.scores[papers].astype(np.float32)
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return Step(
+        return ManuscriptStep(
             packed=packed,
             papers=papers,
             truth=self._split.truth[papers].astype(np.int64),
@@ -161,10 +161,10 @@ class EncoderObjective:
             shares=shares / shares.sum(axis=1, keepdims=True),
         )
 
-    def losses(self, batch: Step) -> list[Tensor]:
+    def losses(self, batch: ManuscriptStep) -> list[Tensor]:
         """See `Objective`: of the classifier, of the neighbours."""
         settings, device = self._settings, self.module.classifier.weight.device
-        logits, embedding = self.module(Batch(batch.packed, device))
+        logits, embedding = self.module(PackedBatch(batch.packed, device))
         papers, truth, weight, journals, shares = (
             torch.from_numpy(part).to(device, non_blocking=True) for part in batch[1:]
         )
@@ -237,14 +237,14 @@ def train_encoder(
     return optimize(objective, schedule, state, asdict(settings), processes, report)
 
 
-class Encoded(NamedTuple):
+class EncodedPapers(NamedTuple):
     """What an encoder says of N papers: logits, float16 [N, J], embeddings, float32 [N, D]."""
 
     logits: NDArray[np.float16]
     embeddings: NDArray[np.float32]
 
 
-def encode(encoder: Encoder, manuscripts: Ragged, template: Template, at_once: int = 256) -> Encoded:
+def encode(encoder: Encoder, manuscripts: Ragged, template: Template, at_once: int = 256) -> EncodedPapers:
     """Read every manuscript."""
     device = encoder.classifier.weight.device
     packer, count = Packer(manuscripts, _NOTHING, template), len(manuscripts)
@@ -257,7 +257,7 @@ def encode(encoder: Encoder, manuscripts: Ragged, template: Template, at_once: i
         for start in range(0, count, at_once):
             papers = order[start : start + at_once]
             packed = packer.pack(papers, np.full(len(papers), -1))
-            scores, vectors = encoder(Batch(packed, device))
+            scores, vectors = encoder(PackedBatch(packed, device))
             logits[papers], embeddings[papers] = scores.half().cpu().numpy(), vectors.cpu().numpy()
     encoder.train()
-    return Encoded(logits, embeddings)
+    return EncodedPapers(logits, embeddings)

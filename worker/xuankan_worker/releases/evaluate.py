@@ -49,7 +49,7 @@ class Evaluation:
         first_stage, fused: quality of the first stage alone, and of the fused ranking.
         rows: of the cross-encoder for a paper, in the mean.
         unknown_journals: papers left out because the catalogue lacks their journal.
-        pairs_per_s: of the engine, tokenization and first stage not counted.
+        manuscripts_per_s: ranked, tokenization and first stage not counted.
     """
 
     release: str
@@ -61,7 +61,7 @@ class Evaluation:
     fused: Quality
     rows: float
     unknown_journals: int
-    pairs_per_s: float
+    manuscripts_per_s: float
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -185,7 +185,7 @@ def evaluate(
         fused=quality_of(np.array(fused)),
         unknown_journals=len(papers.journal) - len(known),
         rows=round(rows / len(ranked), 2),
-        pairs_per_s=round(rows / elapsed, 1),
+        manuscripts_per_s=round(len(requests) / elapsed, 1),
     )
 
 

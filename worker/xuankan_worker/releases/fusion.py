@@ -1,11 +1,7 @@
-"""One ranking of several parts: first stage, encoder, nearness, cross-encoder. Pure arithmetic, NumPy only.
+"""What a fusion's weights are fitted by and judged by; serving computes it in `execution.fusion`.
 
-The fused score of a journal is the sum of its parts' scores times their weights. Weights are those that make
-papers' own journals the likeliest (a conditional logit: McFadden 1974), found by Newton's method; the loss
-is convex.
-
-Rows of the cross-encoder are computed for some candidates only. These keep the probability that they have
-together without it, and share it by the softmax of their fused scores with it; the others keep what they had.
+Weights are those that make papers' own journals the likeliest (a conditional logit: McFadden 1974), found by
+Newton's method; the loss is convex.
 """
 
 from __future__ import annotations
@@ -13,13 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-
-
-def log_softmax(scores: Floats) -> NDArray[np.float64]:
-    """Along the last axis; −inf stays."""
-    shifted = scores.astype(np.float64) - scores.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+from xuankan_worker.execution.fusion import Floats, log_softmax
 
 
 def fit_weights(
@@ -41,11 +31,13 @@ def fit_weights(
     Returns:
         float64 [F].
     """
-    count, _, features = parts.shape
-    each: NDArray[np.float64] = np.ones(count)
+    every = parts.astype(np.float64)
+    count, _, features = every.shape
+    each = np.ones(count, np.float64)
     if importance is not None:
-        each = importance.astype(np.float64) / float(importance.mean())
-    x = parts - np.take_along_axis(parts, column[:, None, None], axis=1)  # the own journal at 0
+        each = importance.astype(np.float64)
+        each /= each.mean()
+    x = every - np.take_along_axis(every, column[:, None, None], axis=1)  # the own journal at 0
 
     def scores_of(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         scores = x @ weights
@@ -55,58 +47,27 @@ def fit_weights(
         own = np.take_along_axis(log_softmax(scores_of(weights)), column[:, None], axis=1)[:, 0]
         return float(-(each * own).mean() + 0.5 * ridge * weights @ weights)
 
-    weights = np.zeros(features)
-    loss = loss_of(weights)
-    for _ in range(50):
-        shares: NDArray[np.float64] = np.exp(log_softmax(scores_of(weights))) * each[:, None]
+    def derivatives(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        shares = np.exp(log_softmax(scores_of(weights))) * each[:, None]
         mean: NDArray[np.float64] = np.einsum("nc,ncf->nf", shares, x)
-        gradient = mean.sum(axis=0) / count + ridge * weights
         second: NDArray[np.float64] = np.einsum("nc,ncf,ncg->fg", shares, x, x, optimize=True)
         second -= (mean / each[:, None]).T @ mean
-        step: NDArray[np.float64] = np.linalg.solve(second / count + ridge * np.eye(features), gradient)
+        return mean.sum(axis=0) / count + ridge * weights, second / count + ridge * np.eye(features)
+
+    weights: NDArray[np.float64] = np.zeros(int(features))
+    loss = loss_of(weights)
+    for _ in range(50):
+        gradient, second = derivatives(weights)
+        step = np.linalg.solve(second, gradient)
         # Newton's step may overshoot far from the best: half of it until the loss falls.
         size, better = 1.0, loss
         while size > 1e-6 and (better := loss_of(weights - size * step)) > loss:
             size /= 2
         done, loss = loss - better < 1e-9, min(better, loss)
-        weights = weights - size * step
+        weights -= size * step
         if done:
             break
     return weights
-
-
-def with_rows(base: Floats, fused: Floats, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Log-probabilities of candidates of which some have rows (see the module's text).
-
-    Args:
-        base: float [N, C], scores without rows.
-        fused: float [N, C], scores with them, of the chosen.
-        chosen: bool [N, C], candidates that have rows.
-    """
-    before = log_softmax(base)
-    inside = np.where(chosen, before, -np.inf)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mass = np.log(np.exp(inside).sum(axis=1, keepdims=True))
-        within = log_softmax(np.where(chosen, fused, -np.inf))
-    return np.where(chosen, within + mass, before)
-
-
-def in_play(base: Floats, coverage: float, most: int) -> NDArray[np.bool_]:
-    """The candidates that get rows: the likeliest that together reach a probability, `most` at most.
-
-    Args:
-        base: float [N, C], scores without rows.
-        coverage: the probability.
-        most: rows of a manuscript.
-    """
-    shares = np.exp(log_softmax(base))
-    order = np.argsort(-shares, axis=1, kind="stable")
-    ranked = np.take_along_axis(shares, order, axis=1)
-    before = np.cumsum(ranked, axis=1) - ranked
-    taken: NDArray[np.bool_] = (before < coverage) & (np.arange(shares.shape[1]) < most)
-    chosen = np.zeros(shares.shape, bool)
-    np.put_along_axis(chosen, order, taken, axis=1)
-    return chosen
 
 
 def calibration_error(

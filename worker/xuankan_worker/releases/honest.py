@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xuankan_worker.releases.encoder_training import Encoded, Targets
-from xuankan_worker.releases.fusion import fit_weights, log_softmax
-from xuankan_worker.releases.nearness import Kernel, Nearness, nearness
+from xuankan_worker.execution.fusion import log_softmax
+from xuankan_worker.execution.nearness import Kernel, Nearness, nearness
+from xuankan_worker.releases.encoder_training import EncodedPapers, Targets
+from xuankan_worker.releases.fusion import fit_weights
 from xuankan_worker.releases.training_data import Split
 
 NEIGHBOURS = 512
@@ -66,7 +67,7 @@ class Honest:
     @classmethod
     def load(cls, path: Path) -> Honest:
         """Read one."""
-        with np.load(path) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             return cls(**{name: stored[name] for name in cls.__slots__})
 
 
@@ -117,7 +118,11 @@ def nearest_older(
 
 
 def judge_training(
-    split: Split, encoded: tuple[Encoded, Encoded], journals: int, device: torch.device, seed: int = 0
+    split: Split,
+    encoded: tuple[EncodedPapers, EncodedPapers],
+    journals: int,
+    device: torch.device,
+    seed: int = 0,
 ) -> Honest:
     """Put the honest parts together.
 

@@ -105,8 +105,8 @@ class Processes:
             distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         return cls(distributed.get_rank(), count)
 
-    def device(self, name: str) -> torch.device:
-        """Where this process computes: `auto` is its GPU, or the CPU where there is none."""
+    def device(self, name: str) -> Any:
+        """The torch.device where this process computes: `auto` is its GPU, or the CPU where there is none."""
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         if name != "cuda":

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xuankan.protocol.template import Template
-from xuankan_worker.releases.evidence_rows import RowPacker, Texts
 from xuankan_worker.releases.optimizing import Processes, Progress, Schedule, optimize
 from xuankan_worker.releases.packing import Packed, draw, inclusion_probabilities
+from xuankan_worker.releases.row_packing import RowPacker, RowTexts
 from xuankan_worker.releases.sampling import Sequence, hide_tokens, recency
-from xuankan_worker.releases.transformer import Batch, Transformer
+from xuankan_worker.releases.transformer import PackedBatch, Transformer
 from xuankan_worker.releases.weights import save_checkpoint
 
 SHARPNESS = 0.6
@@ -100,7 +100,7 @@ class PairEncoder(nn.Module):
         """By BERT's names."""
         return {"bert.pooler.dense": self.pooler, "classifier": self.classifier}
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: PackedBatch) -> Tensor:
         """One logit a row, float32 [B]."""
         first = self.transformer(batch, first_only=True).float()
         pooled = torch.tanh(self.pooler(first))
@@ -112,7 +112,7 @@ class PairEncoder(nn.Module):
         save_checkpoint(directory, self.transformer, self.heads, tokenizer_json)
 
 
-class Step(NamedTuple):
+class PairStep(NamedTuple):
     """P papers with M rows each, the own journal first."""
 
     packed: Packed
@@ -124,7 +124,7 @@ class PairObjective:
     """The listwise loss."""
 
     def __init__(
-        self, model: PairEncoder, lists: Lists, texts: Texts, template: Template, settings: PairSettings
+        self, model: PairEncoder, lists: Lists, texts: RowTexts, template: Template, settings: PairSettings
     ) -> None:
         self.module = model
         self._lists, self._template, self._settings = lists, template, settings
@@ -134,7 +134,7 @@ class PairObjective:
         self._sequence = Sequence(weight, self.count + settings.papers, settings.seed)
         self._negatives = min(settings.negatives, lists.candidates.shape[1] - 1)
 
-    def batch(self, first: int, count: int) -> Step:
+    def batch(self, first: int, count: int) -> PairStep:
         """See `Objective`."""
         lists, settings = self._lists, self._settings
         rows = self._sequence.order[first : first + count]
@@ -154,13 +154,13 @@ class PairObjective:
             manuscripts, journals.ravel(), evidence.reshape(-1, evidence.shape[2]), known
         )
         hide_tokens(packed, settings.masked, self._template, rng)
-        return Step(packed, added.astype(np.float32), self._sequence.weight[rows])
+        return PairStep(packed, added.astype(np.float32), self._sequence.weight[rows])
 
-    def losses(self, batch: Step) -> list[Tensor]:
+    def losses(self, batch: PairStep) -> list[Tensor]:
         """See `Objective`."""
         device = self.module.classifier.weight.device
         added, weight = (torch.from_numpy(part).to(device, non_blocking=True) for part in batch[1:])
-        logits = self.module(Batch(batch.packed, device)).view(added.shape) + added
+        logits = self.module(PackedBatch(batch.packed, device)).view(added.shape) + added
         return [-(weight * logits.log_softmax(dim=1)[:, 0]).mean()]
 
 
@@ -184,7 +184,7 @@ def negative_probabilities(
 def train_pairs(
     model: PairEncoder,
     lists: Lists,
-    texts: Texts,
+    texts: RowTexts,
     template: Template,
     settings: PairSettings,
     state: Path,
@@ -200,7 +200,7 @@ def train_pairs(
 
 
 def score_pairs(
-    model: PairEncoder, lists: Lists, texts: Texts, template: Template, at_once: int = 1024
+    model: PairEncoder, lists: Lists, texts: RowTexts, template: Template, at_once: int = 1024
 ) -> NDArray[np.float32]:
     """The model's logit of every candidate, float32 [N, C]."""
     packer, count = RowPacker(texts, template), lists.candidates.shape[1]
@@ -214,6 +214,6 @@ def score_pairs(
             evidence = lists.evidence[rows].reshape(len(journals), -1)
             manuscripts = np.repeat(lists.papers[rows], count)
             packed = packer.pack(manuscripts, journals, evidence, np.ones(len(journals), bool))
-            scores[rows] = model(Batch(packed, device)).cpu().numpy().reshape(-1, count)
+            scores[rows] = model(PackedBatch(packed, device)).cpu().numpy().reshape(-1, count)
     model.train()
     return scores

@@ -26,20 +26,20 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
+from xuankan_worker.execution.nearness import Kernel, nearness
 from xuankan_worker.releases.encoder_training import (
-    Encoded,
+    EncodedPapers,
     Encoder,
     EncoderSettings,
     Targets,
     encode,
     train_encoder,
 )
-from xuankan_worker.releases.evidence_rows import JOURNAL_TOKENS, Texts
 from xuankan_worker.releases.honest import KERNEL, Honest, all_parts, halves, judge_training, listed_scores
-from xuankan_worker.releases.nearness import Kernel, nearness
 from xuankan_worker.releases.optimizing import Processes, Progress
 from xuankan_worker.releases.packing import Ragged
 from xuankan_worker.releases.pair_training import Lists, PairEncoder, PairSettings, score_pairs, train_pairs
+from xuankan_worker.releases.row_packing import JOURNAL_TOKENS, RowTexts
 from xuankan_worker.releases.training_data import Split, TrainingData
 from xuankan_worker.releases.weights import load_heads, load_pretrained
 
@@ -147,10 +147,10 @@ class Recipe:
         )
         self._saved("cross-encoder", model, asdict(settings), seconds)
 
-    def texts(self, split: Split, corpus: Split | None = None) -> Texts:
+    def texts(self, split: Split, corpus: Split | None = None) -> RowTexts:
         """What rows of a split's papers are made of; default corpus: the split itself."""
         corpus = corpus or split
-        return Texts(
+        return RowTexts(
             manuscripts=split.manuscripts,
             titles=corpus.manuscripts,
             title_lengths=corpus.title_lengths,
@@ -218,7 +218,7 @@ class Recipe:
         logits = score_pairs(model, lists, self.texts(split, corpus), self.data.template)
         return {"row_columns": columns.astype(np.int16), "row_logits": logits}
 
-    def encode(self, encoder: Encoder, split: Split) -> Encoded:
+    def encode(self, encoder: Encoder, split: Split) -> EncodedPapers:
         """What an encoder says of a split."""
         return encode(encoder, split.manuscripts, self.data.template)
 

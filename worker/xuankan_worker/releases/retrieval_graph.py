@@ -35,10 +35,10 @@ def write_retrieval_graph(
     """
     if neighbours > MOST_NEIGHBOURS:
         raise ReleaseError(f"{neighbours} neighbours: TensorRT gives {MOST_NEIGHBOURS} at most")
-    return _Encoder(checkpoint, corpus, min(neighbours, len(corpus))).write()
+    return _RetrievalGraph(checkpoint, corpus, min(neighbours, len(corpus))).write()
 
 
-class _Encoder(BertGraph):
+class _RetrievalGraph(BertGraph):
     def __init__(self, checkpoint: Checkpoint, corpus: NDArray[np.float32], neighbours: int) -> None:
         super().__init__(checkpoint)
         self._corpus, self._neighbours = corpus, neighbours

@@ -22,7 +22,7 @@ from xuankan_worker.releases.checkpoint import mpnet_buckets
 from xuankan_worker.releases.packing import Packed
 
 
-class Batch:
+class PackedBatch:
     """A `Packed` on a device."""
 
     def __init__(self, packed: Packed, device: torch.device) -> None:
@@ -71,7 +71,7 @@ class _Unpad(torch.autograd.Function):
 class _Padded:
     """Where attention's rows lie padded, and what is added to its logits; shared by a batch's layers."""
 
-    def __init__(self, relative: Tensor | None, batch: Batch, dtype: torch.dtype) -> None:
+    def __init__(self, relative: Tensor | None, batch: PackedBatch, dtype: torch.dtype) -> None:
         self.width = -(-batch.longest // 16) * 16
         self.places = (batch.owner * self.width + batch.positions).long()
         steps = torch.arange(self.width, device=batch.ids.device)
@@ -82,7 +82,7 @@ class _Padded:
         self.added = added.to(dtype)
 
 
-def attend(qkv: Tensor, heads: int, batch: Batch, padded: _Padded | None) -> Tensor:
+def attend(qkv: Tensor, heads: int, batch: PackedBatch, padded: _Padded | None) -> Tensor:
     """Attention within each sequence, [T, 3·H] -> [T, H]."""
     size = qkv.shape[1] // 3 // heads
     if padded is not None:
@@ -161,7 +161,7 @@ class Transformer(nn.Module):
         """Fuse what is between matrix products: worth it from about a minute of training on."""
         self.rest_of_layer = torch.compile(_after_attention, dynamic=True)
 
-    def forward(self, batch: Batch, *, first_only: bool = False) -> Tensor:
+    def forward(self, batch: PackedBatch, *, first_only: bool = False) -> Tensor:
         """What the last layer gives for every token, or for the first of each sequence.
 
         Float32 or, on a GPU, bfloat16, [T, H] or [B, H].
@@ -192,7 +192,7 @@ class Transformer(nn.Module):
         return hidden
 
 
-def mean_of_tokens(hidden: Tensor, batch: Batch) -> Tensor:
+def mean_of_tokens(hidden: Tensor, batch: PackedBatch) -> Tensor:
     """The mean over each sequence's tokens, float32 [B, H]."""
     sums = torch.zeros(batch.sequences, hidden.shape[1], device=hidden.device)
     return sums.index_add(0, batch.owner, hidden.float()) / batch.lengths[:, None]

@@ -138,10 +138,10 @@ def _word_order(directory: Path, tokenizer: Tokenizer, config: Mapping[str, Any]
     path = directory / "tokenizer.json"
     own = Tokenizer.from_file(str(path)) if path.is_file() else tokenizer
     vocabulary = own.get_vocab()
-    words = [tokenizer.id_to_token(i) for i in range(size)]
+    words = [tokenizer.id_to_token(i) or "" for i in range(size)]
     if all(vocabulary.get(word) == i for i, word in enumerate(words)):
         return np.arange(size)
-    order = [vocabulary.get(_SAME[w] if _SAME.get(w) in vocabulary else w, -1) for w in words]
+    order = [vocabulary.get(_SAME.get(w, w), vocabulary.get(w, -1)) for w in words]
     missing = [word for word, row in zip(words, order, strict=True) if not 0 <= row < rows]
     if missing:
         raise ReleaseError(f"{directory}: its vocabulary lacks {missing[0]!r}, which the template's has")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -38,12 +38,9 @@ class _Queues:
     the rows of its request go on.
     """
 
-    def __init__(self, limits: BatchLimits, encoder: BatchLimits | None) -> None:
-        self._by_kind: dict[Kind, Batcher[InFlight]] = {}
-        if encoder is not None:
-            self._by_kind["encoder"] = Batcher(encoder, "encoder")
-        self._by_kind["cross_encoder"] = Batcher(limits)
-        self._turns = Turns(limits.bulk_every)
+    def __init__(self, limits: Mapping[Kind, BatchLimits]) -> None:
+        self._by_kind = {kind: Batcher[InFlight](each, kind) for kind, each in limits.items()}
+        self._turns = Turns(min(each.bulk_every for each in limits.values()))
 
     def waiting_rows(self, lane: Lane) -> int:
         return sum(batcher.waiting_rows(lane) for batcher in self._by_kind.values())
@@ -69,19 +66,23 @@ class Scheduler:
     """Owns the jobs from admission until their last row is run or they are given up.
 
     Args:
-        limits: of the cross-encoder's batches.
+        limits: of the cross-encoder's batches; None if the release has none. Then no job has rows of it.
         encoder: of the encoder's; None if the release has none. Then no job begins with an encoder row.
 
     Attributes:
         quarantine: while set, only rows of suspects run (see `Entry.suspect`); while not, only other rows.
     """
 
-    def __init__(self, limits: BatchLimits, encoder: BatchLimits | None = None) -> None:
+    def __init__(self, limits: BatchLimits | None, encoder: BatchLimits | None = None) -> None:
         self.quarantine = False
-        self._limits: dict[Kind, BatchLimits | None] = {"encoder": encoder, "cross_encoder": limits}
+        self._limits: dict[Kind, BatchLimits] = {}
+        if encoder is not None:
+            self._limits["encoder"] = encoder
+        if limits is not None:
+            self._limits["cross_encoder"] = limits
         self._first: Kind = "cross_encoder" if encoder is None else "encoder"
-        self._queues = _Queues(limits, encoder)
-        self._suspects = _Queues(limits, encoder)
+        self._queues = _Queues(self._limits)
+        self._suspects = _Queues(self._limits)
         self._again: deque[Batch[InFlight]] = deque()  # what failed and is tried again
         self._deadlines: list[tuple[int, int, InFlight]] = []
         self._jobs: set[InFlight] = set()
@@ -249,9 +250,7 @@ class Scheduler:
     def _batch(self, batch: Batch[InFlight], slices: tuple[Slice[InFlight], ...]) -> Batch[InFlight]:
         """A part of a batch."""
         rows = sum(len(part.rows) for part in slices)
-        limits = self._limits[batch.kind]
-        assert limits is not None
-        padded = limits.padded_rows(batch.bucket, rows)
+        padded = self._limits[batch.kind].padded_rows(batch.bucket, rows)
         return Batch(batch.bucket, slices, rows, padded, "retry", batch.attempts, kind=batch.kind)
 
 

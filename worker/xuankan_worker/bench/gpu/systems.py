@@ -21,7 +21,7 @@ from xuankan_worker.bench.gpu.figures import flops
 from xuankan_worker.bench.gpu.models import Model
 from xuankan_worker.bench.gpu.pairs import Pairs, encode_profiles
 from xuankan_worker.engines.tensorrt.shapes import MAX_BATCH
-from xuankan_worker.manifest import Architecture, Manifest
+from xuankan_worker.manifest import Manifest
 
 _PACKAGE = "xuankan_worker.bench.gpu"
 _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
@@ -89,7 +89,7 @@ class Workload:
         """Of the pairs that were written for a model."""
         pairs = Pairs.load(model.pairs)
         lengths = pairs.lengths(encode_profiles(model.template())).ravel()
-        shape: Architecture = Manifest.load(model.release).architecture
+        shape = Manifest.load(model.release).cross_encoder
         return cls(
             pairs=pairs.count,
             mean_tokens=round(float(lengths.mean()), 2),

@@ -298,7 +298,7 @@ def _info(
         buckets=tuple(sorted({tokens for tokens, _ in shapes})),
         max_batch=min(max_batch, most_rows),
         contexts=contexts,
-        vocabulary_size=manifest.architecture.vocabulary_size,
+        vocabulary_size=manifest.vocabulary_size,
         fingerprint=f"{manifest.fingerprint}-{built.precision}-{built.flavour}-{built.version}",
         depth=depth,
         shapes=shapes,
