@@ -56,6 +56,6 @@ async def _demo(out: Console, top_k: int) -> None:
                     tasks.create_task(rank(producer, paper))
             seconds = time.perf_counter() - submitted_s
     out.print(
-        f"{len(papers)} manuscripts, {scored} (manuscript, journal) pairs in {seconds:.1f} s: "
-        f"{scored / seconds:.0f} pairs/s through the queue."
+        f"{len(papers)} manuscripts, {scored} journals scored in {seconds:.1f} s: "
+        f"{len(papers) / seconds:.1f} manuscripts/s through the queue."
     )

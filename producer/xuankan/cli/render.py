@@ -137,7 +137,8 @@ def _timings(ranking: Ranking) -> str:
     }
     shown = ", ".join(f"{name} {_duration(value)}" for name, value in parts.items() if value is not None)
     total = "" if spent.total_ms is None else f"{_duration(spent.total_ms)} in all: "
-    rows = f", {ranking.rows} of them by the cross-encoder" if ranking.rows < ranking.scored else ""
+    some = 0 < ranking.rows < ranking.scored
+    rows = f", {ranking.rows} of them by the cross-encoder" if some else ""
     return f"{ranking.scored} journals scored{rows}; {total}{shown}; release {ranking.release}"
 
 

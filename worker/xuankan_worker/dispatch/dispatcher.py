@@ -60,10 +60,10 @@ class Dispatcher:
         self._outcomes = Outcomes(config.name, served.release, served.catalogue.version)
         self._admission = Admission(config, served, self._outcomes)
         limits = _limits(info, config) if info.buckets else None
-        self._scheduler = Scheduler(limits, None if info.encoder is None else _limits(info.encoder, config))
-        self._prefetch_rows = config.prefetch_rows or PREFETCH_BATCHES * info.slots * min(
-            config.max_batch, info.max_batch
-        )
+        encoder = None if info.encoder is None else _limits(info.encoder, config)
+        self._scheduler = Scheduler(limits, encoder)
+        rows = max(each.max_rows for each in (limits, encoder) if each is not None)
+        self._prefetch_rows = config.prefetch_rows or PREFETCH_BATCHES * info.slots * rows
         self.pool = ContextPool(served, self._on_run)
         self.committer = Committer(server, config, self._on_committed)
         self.held: dict[EntryKey, InFlight | None] = {}
