@@ -16,6 +16,7 @@ from typing import Any, Literal, cast, get_args
 
 from xuankan.bounded import gunzip_bounded, read_bounded
 from xuankan.errors import CatalogueError, UnknownJournal
+from xuankan.unicode import normalized
 
 FORMAT = "xuankan-catalogue/1"
 MAX_FILE_BYTES, MAX_CONTENT_BYTES = 128 * 2**20, 512 * 2**20
@@ -110,7 +111,7 @@ def journal_from_dict(row: Mapping[str, Any], where: str) -> Journal:
 
 def fold(text: str) -> str:
     """Lower case without accents, `&` as `and`, everything but letters and digits as single spaces."""
-    plain = unicodedata.normalize("NFKD", text.replace("&", " and "))
+    plain = normalized("NFKD", text.replace("&", " and "))
     plain = "".join(c for c in plain if not unicodedata.combining(c)).casefold()
     return re.sub(r"[\W_]+", " ", plain).strip()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
+
+from xuankan.unicode import normalized
 
 TITLE_WEIGHT = 3
 """How often a title's terms count beside the abstract's."""
@@ -24,7 +25,7 @@ _COMMAND = re.compile(r"\\[a-z]+\*?")
 def terms(text: str) -> Iterator[str]:
     """Every word of `text` but stop words, and every pair of words with only stop words between them."""
     if not text.isascii():
-        text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+        text = normalized("NFKD", text).encode("ascii", "ignore").decode()
     previous: str | None = None
     for word in _TOKEN.findall(_COMMAND.sub(" ", text.lower())):
         if word in _STOP:

@@ -62,7 +62,14 @@ from xuankan.cli.options import (
     help="Trust X-Forwarded-For from this proxy or network; can be repeated.",
 )
 @click.option(
-    "--metrics-port", type=click.IntRange(1, 65535), help="Serve /metrics (Prometheus) on this port of HOST."
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Serve /metrics (Prometheus), /healthz and /readyz on this port too, apart from callers.",
+)
+@click.option(
+    "--metrics-host",
+    metavar="HOST",
+    help="Address for --metrics-port, such as one that only operators can reach; default: that of --host.",
 )
 @log_format_option()
 @click.pass_context
@@ -79,6 +86,7 @@ def portal(
     cors_origins: tuple[str, ...],
     trusted_proxies: tuple[str, ...],
     metrics_port: int | None,
+    metrics_host: str | None,
     log_format: Literal["text", "json"],
 ) -> None:
     """Serve the page for authors and the HTTP interface for submission systems.
@@ -112,7 +120,8 @@ def portal(
     from xuankan.portal.settings import PortalSettings
 
     configure_logs(log_format)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # Its warnings are a line for each malformed call: strangers would fill the disk.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     tracing.configure("xuankan-portal")
     given = given_catalogue(catalogue_file)
 
@@ -126,7 +135,14 @@ def portal(
                 keys_file=keys_file,
                 cors_origins=cors_origins,
             )
-            await serve(settings, host, port, metrics_port=metrics_port, trusted_proxies=trusted_proxies)
+            await serve(
+                settings,
+                host,
+                port,
+                metrics_host=metrics_host,
+                metrics_port=metrics_port,
+                trusted_proxies=trusted_proxies,
+            )
 
     asyncio.run(work())
 

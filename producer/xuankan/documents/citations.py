@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from xuankan.catalogue import Catalogue
 from xuankan.catalogue.issn import normalise_issn
 from xuankan.documents.model import Document, Reference
+from xuankan.unicode import normalized
 
 if TYPE_CHECKING:
     from xuankan.client.rankings import Ranking
@@ -83,7 +84,7 @@ def with_citations(ranking: Ranking, document: Document, catalogue: Catalogue) -
 
 def fold_name(title: str) -> str:
     """A journal's title or abbreviation in a form that all its spellings have in common."""
-    plain = unicodedata.normalize("NFKD", title).replace("&", " and ")
+    plain = normalized("NFKD", title).replace("&", " and ")
     words = _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)).casefold())
     return " ".join(words[1:] if words[:1] == ["the"] and len(words) > 1 else words)
 

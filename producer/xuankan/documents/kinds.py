@@ -68,21 +68,28 @@ SUFFIXES: Final[Mapping[str, str]] = {
 """Ending -> the name of the kind that is usually called so."""
 
 # In the order in which they are believed. Anchors are of lines; Web of Science and tables are told by more.
-_TEXTS: Final[Mapping[str, re.Pattern[str]]] = {
+# Of several patterns each is found behind the one before: one pattern for all would look at the rest of the
+# file again for each place where it can begin. Possessive quantifiers have the same reason.
+_TEXTS: Final[Mapping[str, re.Pattern[str] | tuple[re.Pattern[str], ...]]] = {
     "pubmed-xml": re.compile(r"\A\s*<(?:[?!][^>]*>\s*<)*(?:PubmedArticle|PubmedBookArticle|MedlineCitation)"),
     "endnote-xml": re.compile(r"\A\s*<(?:[?!][^>]*>\s*<)*(?:xml|records)>\s*<(?:records>|record>)"),
     "jats": re.compile(r"\A\s*<(?:[?!][^>]*>\s*<)*(?:article|pmc-articleset)[\s>]"),
     "json": re.compile(r"\A\s*(?:\{\s*[\"}]|\[\s*[\[{\]])"),
-    "nbib": re.compile(r"^PMID ?- ?\d+\s*$(?=[^\0]*^(?:TI|AB|OWN|STAT|DP) {0,2}- )", re.MULTILINE),
-    "ris": re.compile(r"^[\ufeff\s]*TY {0,2}-(?:\s|$)", re.MULTILINE),
-    "isi": re.compile(
-        r"\A\s*(?:FN (?:Clarivate|ISI|Thomson)[^\n]*\s+(?:VR [\d.]+\s+)?)?(?:PT [A-Z]\s+|FN )(?=[A-Z])"
+    "nbib": (
+        re.compile(r"^PMID ?- ?\d+[^\S\n]*$", re.MULTILINE),
+        re.compile(r"^(?:TI|AB|OWN|STAT|DP) {0,2}- ", re.MULTILINE),
     ),
-    "enw": re.compile(r"^%0 \S[^\n]*\n(?:[^\n]*\n)*?%[A-Z] ", re.MULTILINE),
+    "ris": re.compile(r"^(?:\ufeff|[^\S\n])*TY {0,2}-(?:\s|$)", re.MULTILINE),
+    "isi": re.compile(
+        r"\A\s*+(?:FN (?:Clarivate|ISI|Thomson)[^\n]*+\s++(?:VR [\d.]+\s++)?)?(?:PT [A-Z]\s++|FN )(?=[A-Z])"
+    ),
+    "enw": (re.compile(r"^%0 \S", re.MULTILINE), re.compile(r"^%[A-Z] ", re.MULTILINE)),
     "latex": re.compile(
         r"^ {0,3}(?:\\documentclass|\\documentstyle|\\begin\s*\{(?:document|abstract)\})", re.MULTILINE
     ),
-    "bibtex": re.compile(r"^[^\S\n]*@[^\W\d_][\w-]*\s*[{(]\s*[^\s,{}()=]*\s*(?:,|\w+\s*=)", re.MULTILINE),
+    "bibtex": re.compile(
+        r"^[^\S\n]*@[^\W\d_][\w-]*+\s*+[{(]\s*+[^\s,{}()=]*+\s*+(?:,|\w++\s*+=)", re.MULTILINE
+    ),
 }
 _LOOKALIKES: Final[Mapping[str, str]] = {
     "html": "a web page: save the PDF, or paste the title and the abstract",
@@ -177,8 +184,13 @@ def _textual(file: File, head: bytes) -> str:
 
 
 def _told(text: str) -> Iterator[str]:
-    for name, pattern in _TEXTS.items():
-        if pattern.search(text):
+    for name, patterns in _TEXTS.items():
+        place = 0
+        for pattern in patterns if isinstance(patterns, tuple) else (patterns,):
+            if (found := pattern.search(text, place)) is None:
+                break
+            place = found.end()
+        else:
             yield name
 
 

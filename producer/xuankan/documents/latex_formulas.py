@@ -2,7 +2,6 @@ r"""LaTeX's symbols, accents and formulas as text in one line."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ from xuankan.documents.formulas import script, wrapped
 from xuankan.documents.latex_inputs import Group
 from xuankan.documents.latex_machine import SOFT, Machine
 from xuankan.documents.latex_symbols import ACCENTS, symbols
+from xuankan.unicode import normalized
 
 _FRACTIONS: Final = ("frac", "dfrac", "tfrac", "nicefrac", "sfrac", "cfrac", "textfrac", "flatfrac")
 
@@ -113,4 +113,4 @@ def _accented(text: str, mark: str) -> str:
     if place is None:
         return text
     letter = {"ı": "i", "ȷ": "j"}.get(text[place], text[place])
-    return text[:place] + unicodedata.normalize("NFC", letter + mark) + text[place + 1 :]
+    return text[:place] + normalized("NFC", letter + mark) + text[place + 1 :]

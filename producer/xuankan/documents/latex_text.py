@@ -7,13 +7,13 @@ argument its name is. Formulas stay readable: `$\alpha_i \leq 10^{-3}$` is α_i 
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Final
 
 from xuankan.documents.latex_machine import CITED, SOFT
 from xuankan.documents.latex_macros import Converter
 from xuankan.documents.latex_tokens import tokenize
 from xuankan.documents.latex_units import SEPARATOR
+from xuankan.unicode import normalized
 
 _SPECIAL: Final = re.compile(r"[\\$^_#]|%|--|``|''|`")
 _LENIENT: Final = re.compile(r"[\\$`]|--|''")
@@ -61,7 +61,7 @@ def finish(text: str) -> str:
 
 def compose(text: str) -> str:
     """Letters with their accents as one character; of a run of accents, quadratic to compose, four."""
-    return text if text.isascii() else unicodedata.normalize("NFC", _MARKS.sub(r"\1", text))
+    return text if text.isascii() else normalized("NFC", _MARKS.sub(r"\1", text))
 
 
 def _without_citations(bracket: re.Match[str]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import math
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
+
+from xuankan.unicode import normalized
 
 MAX_PAGES: Final = 4
 """Covers and title pages come first; the abstract is not behind the fourth."""
@@ -197,16 +198,16 @@ def _composed(text: str) -> str:
                 place + 1 + (text[place + 1 : place + 2] == " " and place > 0 and text[place - 1].isalpha())
             )
             letter = {"ı": "i", "ȷ": "j"}.get(text[behind : behind + 1], text[behind : behind + 1])
-            both = unicodedata.normalize("NFC", letter + mark)
+            both = normalized("NFC", letter + mark)
             if letter.isalpha() and len(both) == 1:
                 pieces.append(both)
                 place = behind + 1
                 continue
-            before = unicodedata.normalize("NFC", pieces[-1] + mark) if pieces else ""
+            before = normalized("NFC", pieces[-1] + mark) if pieces else ""
             if len(before) == 1 and before.isalpha():
                 pieces[-1] = before
                 place += 1
                 continue
         pieces.append(text[place])
         place += 1
-    return unicodedata.normalize("NFC", "".join(pieces))
+    return normalized("NFC", "".join(pieces))

@@ -16,16 +16,17 @@ from starlette.responses import Response, StreamingResponse
 
 from xuankan.errors import XuankanError
 from xuankan.portal.api_keys import Caller
-from xuankan.portal.gateway import Gateway
+from xuankan.portal.gateway import Gateway, whose
 from xuankan.portal.problems import CallProblem, problem_of
 from xuankan.portal.rankings import pending_body
 from xuankan.portal.schemas import PendingBody, encode, ranking_body
 
-_LOOK_S: Final = (0.2, 0.5, 1.0)
-"""Between looks; the last stays. The end itself is told at once."""
+_LOOK_S: Final = (0.2, 0.5, 1.0, 1.0, 2.0, 3.0, 5.0)
+"""Between looks at what waits; the last stays. The end itself is told at once, whatever these are."""
 _KEEP_ALIVE_S: Final = 15.0
 _LONGEST_S: Final = 600.0
-_MAX_STREAMS: Final = 1000
+_FREE_STREAMS: Final = 16
+"""Of one address without a key: a browser needs one for each tab."""
 
 
 async def events(gateway: Gateway, request: Request, caller: Caller, query: object) -> Response:
@@ -34,19 +35,22 @@ async def events(gateway: Gateway, request: Request, caller: Caller, query: obje
     request_id = gateway.owned(caller, request.path_params["id"])
     if (await gateway.producer.status(request_id)).state == "unknown":
         raise CallProblem("not_found", "no such ranking is queued or kept", "id", request_id)
-    if gateway.streams >= _MAX_STREAMS:
-        detail = f"{_MAX_STREAMS:,} event streams are open: poll GET /v1/rankings/{request_id}?wait_s=60"
-        raise CallProblem("unavailable", detail, headers={"Retry-After": "10"})
+    name, each = whose(request, caller), _FREE_STREAMS if caller.anonymous else None
+    if not gateway.streams.take(name, each=each):
+        raise _too_many(request_id)
+    gateway.streams.give_back(name)  # the stream takes it: who hangs up before it begins has none
     return StreamingResponse(
-        _stream(gateway, request_id),
+        _stream(gateway, request_id, name, each),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         media_type="text/event-stream",
     )
 
 
-async def _stream(gateway: Gateway, request_id: str) -> AsyncGenerator[bytes]:
-    gateway.streams += 1
-    gateway.metrics.streams.set(gateway.streams)
+async def _stream(gateway: Gateway, request_id: str, name: str, each: int | None) -> AsyncGenerator[bytes]:
+    if not gateway.streams.take(name, each=each):
+        yield _event("problem", encode(_too_many(request_id).body()))
+        return
+    gateway.metrics.streams.set(gateway.streams.used)
     result = asyncio.create_task(gateway.producer.result(request_id, _LONGEST_S))
     draining = asyncio.create_task(gateway.draining.wait())
     try:
@@ -61,8 +65,8 @@ async def _stream(gateway: Gateway, request_id: str) -> AsyncGenerator[bytes]:
     except CallProblem as problem:
         yield _event("problem", encode(problem.body()))
     finally:
-        gateway.streams -= 1
-        gateway.metrics.streams.set(gateway.streams)
+        gateway.streams.give_back(name)
+        gateway.metrics.streams.set(gateway.streams.used)
         for task in (result, draining):
             task.cancel()
         await asyncio.gather(result, draining, return_exceptions=True)
@@ -88,9 +92,15 @@ async def _pending(
         if loop.time() - told_s >= _KEEP_ALIVE_S:
             yield b": keep-alive\n\n"
             told_s = loop.time()
-        pause_s = _LOOK_S[min(looks, len(_LOOK_S) - 1)]
+        running = status.state == "running"  # it stays so until its end, which is told at once
+        pause_s = _KEEP_ALIVE_S if running else _LOOK_S[min(looks, len(_LOOK_S) - 1)]
         looks += 1
         await asyncio.wait({result, draining}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _too_many(request_id: str) -> CallProblem:
+    detail = f"too many event streams are open: poll GET /v1/rankings/{request_id}?wait_s=60"
+    return CallProblem("unavailable", detail, None, request_id, {"Retry-After": "10"})
 
 
 def _event(name: str, data: bytes) -> bytes:

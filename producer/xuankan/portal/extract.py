@@ -14,7 +14,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
 
 from xuankan.errors import InputError
 
@@ -23,8 +22,6 @@ MAX_MANUSCRIPTS: Final = 100
 """Of a list of records; nobody picks from a longer one."""
 MAX_WAIT_S: Final = 20.0
 _MAX_SUFFIX: Final = 20
-_AT_ONCE: Final = 2
-_slots: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +58,7 @@ async def extract(data: bytes, name: str) -> Extraction:
     """
     if len(data) > MAX_FILE_BYTES:
         raise InputError("file", f"more than {MAX_FILE_BYTES // 2**20} MiB: paste the title and the abstract")
-    async with _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_AT_ONCE)):
-        answer = await _in_child(data, _suffix(name))
+    answer = await _in_child(data, _suffix(name))
     if (problem := answer.get("error")) is not None:
         raise InputError("file", str(problem))
     return Extraction(

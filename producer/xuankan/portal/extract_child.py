@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from xuankan.documents import File
 
-_MEMORY_BYTES: Final = 1536 * 2**20
+_MEMORY_BYTES: Final = 512 * 2**20
+"""Files take 30 to 120 MiB, those of 20 MiB too. `gateway.READING_AT_ONCE` of these, the uploads that wait
+and the portal itself make the limit that deploy/ gives a portal, 2 GiB: change them together."""
 _CPU_S: Final = 20
 _OPEN_FILES: Final = 64
 _MAX_WARNINGS: Final = 5

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -12,15 +13,16 @@ from starlette.responses import Response
 
 from xuankan.errors import XuankanError
 from xuankan.portal.api_keys import Caller
-from xuankan.portal.extract import MAX_FILE_BYTES, extract
-from xuankan.portal.gateway import Gateway, read_body
+from xuankan.portal.extract import MAX_FILE_BYTES, Extraction, extract
+from xuankan.portal.gateway import FILES_EACH, GONE, Gateway, hung_up, read_body, whose
 from xuankan.portal.problems import problem_of, unavailable
 from xuankan.portal.queries import FileQuery
 from xuankan.portal.schemas import encode
 
-_MAX_UPLOADS: Final = 16
-"""Files that are held in memory at a time."""
-
+_TURN_S: Final = 30.0
+"""How long a file waits to be read before its caller is told to come again."""
+_LAST_S: Final = 6.0
+"""How long a portal that drains goes on reading; less than it lets calls live."""
 
 # The names of `documents.kinds`, in its order; a test compares them.
 Format = Literal[
@@ -66,15 +68,63 @@ class ExtractionBody(Struct):
 
 async def extraction(gateway: Gateway, request: Request, caller: Caller, query: FileQuery) -> Response:
     """`POST /v1/extract`."""
-    del caller
-    if gateway.uploads >= _MAX_UPLOADS:
-        raise unavailable("too many files are being read: try again in a few seconds")
-    gateway.uploads += 1
+    name = whose(request, caller)
+    held = 0
+
+    def hold(size_bytes: int) -> None:
+        nonlocal held
+        if not gateway.uploads.take(name, size_bytes):
+            raise unavailable("too many files are waiting to be read: try again in a few seconds")
+        held += size_bytes
+
+    if not gateway.files.take(name):
+        raise unavailable(f"{FILES_EACH} of your files are being read: send the next one when one is done")
     try:
-        found = await extract(await read_body(request, MAX_FILE_BYTES), query.name)
+        data = await read_body(request, MAX_FILE_BYTES, hold)
+        found = await _unless_gone(gateway, request, _read(gateway, name, data, query.name))
     except XuankanError as error:
         raise problem_of(error) from None
     finally:
-        gateway.uploads -= 1
+        gateway.uploads.give_back(name, held)
+        gateway.files.give_back(name)
+    if found is None:
+        return Response(status_code=GONE)
     body = msgspec.convert(found, ExtractionBody, from_attributes=True)
     return Response(encode(body), 200, {"Cache-Control": "no-store"}, "application/json")
+
+
+async def _read(gateway: Gateway, whose_file: str, data: bytes, name: str) -> Extraction:
+    """Read a file when it is its turn."""
+    try:
+        async with asyncio.timeout(_TURN_S) as patience, gateway.turns.taken(whose_file, len(data)):
+            patience.reschedule(None)
+            return await extract(data, name)
+    except TimeoutError:
+        raise unavailable("too many files are being read: try again in a few seconds") from None
+
+
+async def _unless_gone(
+    gateway: Gateway, request: Request, reading: Coroutine[Any, Any, Extraction]
+) -> Extraction | None:
+    """What was read; None if the caller went away meanwhile, and then nothing reads any more.
+
+    Raises:
+        CallProblem: the portal drains, and it takes too long.
+        InputError: as of `extract`.
+    """
+    work = asyncio.create_task(reading)
+    gone = asyncio.create_task(hung_up(request))
+    draining = asyncio.create_task(gateway.draining.wait())
+    try:
+        await asyncio.wait((work, gone, draining), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done() and not gone.done():
+            await asyncio.wait((work, gone), timeout=_LAST_S, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        if gone.done():
+            return None
+        raise unavailable("the portal is shutting down: try again in a few seconds")
+    finally:
+        for task in (work, gone, draining):
+            task.cancel()
+        await asyncio.gather(work, gone, draining, return_exceptions=True)

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,11 +15,14 @@ from starlette.requests import ClientDisconnect, Request
 from xuankan.catalogue import Catalogue
 from xuankan.client.producer import Producer
 from xuankan.errors import ServerUnavailable
+from xuankan.portal.addresses import household
 from xuankan.portal.api_keys import Caller, KeyRing
 from xuankan.portal.limiter import Counted, Limiter
 from xuankan.portal.metrics import PortalMetrics
 from xuankan.portal.problems import CallProblem, retry_after, unavailable
 from xuankan.portal.settings import PortalSettings
+from xuankan.portal.shares import Shares
+from xuankan.portal.turns import Turns
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s
 
@@ -31,6 +34,16 @@ _BODY_S: Final = 30.0
 _OVERRUN_BYTES: Final = 32 * 1024 * 1024
 """Taken off the connection beyond what is read: a caller who is cut off while sending sees no answer."""
 _READY_S: Final = 3.0
+_MAX_UPLOAD_BYTES: Final = 128 * 1024 * 1024
+"""Of files that are held in memory at a time, while they arrive, wait and are read."""
+_MAX_STREAMS: Final = 1000
+_STREAMS_EACH: Final = 250
+_MAX_FILES: Final = 64
+FILES_EACH: Final = 8
+"""Of one caller, that arrive, wait or are read at a time."""
+READING_AT_ONCE: Final = 3
+GONE: Final = 499
+"""The status, in logs and metrics only, of calls whose caller went away (nginx's number)."""
 SHORTEST_FREE_KEY: Final = 16
 """Characters of an idempotency key from somebody without an API key."""
 
@@ -49,8 +62,10 @@ class Gateway:
         self.metrics = PortalMetrics()
         self.draining = asyncio.Event()
         self._tried = asyncio.Event()
-        self.streams = 0
-        self.uploads = 0
+        self.streams = Shares(_MAX_STREAMS, _STREAMS_EACH)
+        self.uploads = Shares(_MAX_UPLOAD_BYTES, _MAX_UPLOAD_BYTES // 2)
+        self.files = Shares(_MAX_FILES, FILES_EACH)
+        self.turns = Turns(READING_AT_ONCE)
         self.key_ring = KeyRing(settings.keys_file)
         self._producer = Producer(
             settings.url,
@@ -185,8 +200,14 @@ class Gateway:
                 _log.info("ready: %d journals, catalogue %s", len(self.catalogue), self.catalogue.version)
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The body of a call.
+def whose(request: Request, caller: Caller) -> str:
+    """Who shares what callers share: a key, or without one the household of an address."""
+    address = request.client.host if request.client else ""
+    return f"{caller.name} {household(address)}" if caller.anonymous else caller.name
+
+
+async def read_body(request: Request, max_bytes: int, hold: Callable[[int], None] | None = None) -> bytes:
+    """The body of a call; `hold` is told of each piece how many bytes it has, and may refuse it by raising.
 
     Raises:
         CallProblem: it is larger, or takes too long to arrive.
@@ -197,6 +218,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
             async for part in request.stream():
                 read += len(part)
                 if read <= max_bytes:
+                    if hold is not None:
+                        hold(len(part))
                     body += part
                 elif read > max_bytes + _OVERRUN_BYTES:
                     break

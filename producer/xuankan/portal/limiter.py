@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, Literal
 
+from xuankan.portal.addresses import household
 from xuankan.portal.api_keys import Caller
 from xuankan.protocol.keys import Keys
 from xuankan.protocol.lua import Key, script
+from xuankan.protocol.scripts import ALLOW_OOM
 from xuankan.transport.server import Server
 
 Counted = Literal["ranking", "look"]
@@ -19,7 +20,8 @@ LOOKS_PER_RANKING: Final = 10
 
 # The generic cell rate algorithm (ITU-T I.371, the leaky bucket as a meter) keeps one number for each key:
 # when its bucket will be empty again.
-@script("""
+@script(
+    """
 -- Answers whether it is allowed, calls that are left, ms until it would be allowed, ms until all is free.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + now[2] / 1000
@@ -32,7 +34,10 @@ if over > 0 then
 end
 redis.call('SET', empty_at, string.format('%.3f', after), 'PX', math.ceil(after - now_ms))
 return {1, math.floor((room - after + now_ms) / each), 0, math.ceil(after - now_ms)}
-""")
+""",
+    # On a full server too, key holders fetch their rankings, and take back what fills it.
+    flags=ALLOW_OOM,
+)
 def _take(*, empty_at: Key, each_ms: float, size: int, cost: float) -> list[int]: ...
 
 
@@ -96,11 +101,5 @@ class Limiter:
 
 
 def _hidden(address: str) -> str:
-    """A name for an address: of IPv6, for its /64, which is one household's or office's."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        network = address
-    else:
-        network = str(ipaddress.ip_network((parsed, 64 if parsed.version == 6 else 32), strict=False))
-    return blake2b(network.encode(), digest_size=12).hexdigest()
+    """A name for where somebody calls from that does not tell the address."""
+    return blake2b(household(address).encode(), digest_size=12).hexdigest()

@@ -14,7 +14,7 @@ from xuankan.client.rankings import Ranking
 from xuankan.client.requests import RequestStatus
 from xuankan.errors import RequestCancelled, ResultUnknown, WaitTimeout, XuankanError
 from xuankan.portal.api_keys import Caller
-from xuankan.portal.gateway import MAX_JSON_BYTES, Gateway, hung_up, read_body
+from xuankan.portal.gateway import GONE, MAX_JSON_BYTES, Gateway, hung_up, read_body
 from xuankan.portal.problems import CallProblem, malformed, problem_of, unavailable
 from xuankan.portal.queries import SubmitQuery, WaitQuery
 from xuankan.portal.schemas import (
@@ -26,8 +26,6 @@ from xuankan.portal.schemas import (
 )
 
 _KEY: Final = re.compile("[!#-~]{1,255}")
-_GONE: Final = 499
-"""The status, in logs and metrics only, of calls whose caller went away (nginx's number)."""
 
 
 async def submit(gateway: Gateway, request: Request, caller: Caller, query: SubmitQuery) -> Response:
@@ -70,7 +68,7 @@ async def _submit(gateway: Gateway, request: Request, caller: Caller, wait_s: fl
             lost = "the queue has lost the manuscript (a restart without its data?): submit it again"
             raise unavailable(lost, request_id) from None
         raise
-    if response.status_code == _GONE and idempotency_key is None:
+    if response.status_code == GONE and idempotency_key is None:
         await gateway.producer.cancel(request_id)  # nobody knows its id
     response.headers.update(headers)
     return response
@@ -125,7 +123,7 @@ async def _answer(
     except XuankanError as error:
         raise problem_of(error, request_id) from None
     if ranking is None:
-        return Response(status_code=_GONE)
+        return Response(status_code=GONE)
     body = encode(ranking_body(ranking, gateway.catalogue))
     return Response(body, 200, {"Cache-Control": "no-store"}, "application/json")
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
 from collections.abc import Sequence
 from types import FrameType
-from typing import Final
+from typing import Any, Final, cast
 
 import uvicorn
-from prometheus_client import start_http_server
 
 from xuankan.errors import InputError
 from xuankan.portal.app import application
+from xuankan.portal.connections import Connections
 from xuankan.portal.gateway import Gateway
+from xuankan.portal.probes import Probes
 from xuankan.portal.settings import PortalSettings
 
 _log = logging.getLogger("xuankan.portal")
 
 _BACKLOG: Final = 1024
-_MAX_CONNECTIONS: Final = 4000
 _KEEP_ALIVE_S: Final = 30
 _DRAIN_S: Final = 10
 
@@ -31,6 +32,7 @@ async def serve(
     host: str,
     port: int,
     *,
+    metrics_host: str | None = None,
     metrics_port: int | None = None,
     trusted_proxies: Sequence[str] = (),
 ) -> None:
@@ -40,7 +42,8 @@ async def serve(
         settings: the portal's.
         host: where to listen.
         port: the same; 0 takes a free one, and the log says which.
-        metrics_port: where `/metrics` is served on the same host; None for nowhere.
+        metrics_host: where `/metrics`, `/healthz` and `/readyz` are served for operators; None: on `host`.
+        metrics_port: the same; None for nowhere.
         trusted_proxies: addresses or networks whose `X-Forwarded-For` is believed.
 
     Raises:
@@ -48,34 +51,31 @@ async def serve(
         CatalogueError: the package's catalogue cannot be read.
     """
     gateway = Gateway(settings)
-    listener = _listen(host, port)
+    connections = Connections(trusted_proxies=trusted_proxies)
+    listener = listen(host, port, "port")
     config = uvicorn.Config(
         application(gateway),
+        http=cast(Any, connections.protocol),
         backlog=_BACKLOG,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=_MAX_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S,
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
     )
     before = signal.signal(signal.SIGTERM, _ended)
-    metrics = None
+    asyncio.get_running_loop().set_exception_handler(connections.fault)
     try:
-        if metrics_port is not None:
-            try:
-                metrics, _ = start_http_server(metrics_port, host, gateway.metrics.registry)
-            except OSError as error:
-                raise InputError("metrics_port", f"{host}:{metrics_port}: {error.strerror}") from None
-        _log.info("listening on http://%s", _address(listener))
-        await _Server(config, gateway).serve([listener])
+        async with contextlib.AsyncExitStack() as stack:
+            if metrics_port is not None:
+                probed = listen(metrics_host or host, metrics_port, "metrics_port")
+                await stack.enter_async_context(Probes(gateway).served(probed))
+            _log.info("listening on http://%s", _address(listener))
+            await _Server(config, gateway).serve([listener])
     finally:
-        if metrics is not None:
-            await asyncio.to_thread(metrics.shutdown)
-            metrics.server_close()
         listener.close()
         signal.signal(signal.SIGTERM, before)
 
@@ -97,12 +97,17 @@ def _ended(number: int, frame: FrameType | None) -> None:
     del number, frame
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, field: str) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        InputError: of `field`: the address cannot be listened on.
+    """
     try:
         ((family, *_), *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise InputError("port", f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise InputError(field, f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 def _address(listener: socket.socket) -> str:
