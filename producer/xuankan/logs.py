@@ -5,11 +5,12 @@ Manuscripts are unpublished work: nothing of their content is ever logged.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from xuankan.outlets import for_log, json_text
 
 LogFormat = Literal["text", "json"]
 
@@ -39,7 +40,7 @@ class JsonFormatter(logging.Formatter):
         } | _facts(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json_text(line)
 
 
 class TextFormatter(logging.Formatter):
@@ -48,8 +49,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        facts = "".join(f"  {name}={value}" for name, value in _facts(record).items())
-        line = f"{time} {record.levelname.lower():<7} {record.getMessage()}{facts}"
+        facts = "".join(f"  {name}={for_log(str(value))}" for name, value in _facts(record).items())
+        line = f"{time} {record.levelname.lower():<7} {for_log(record.getMessage())}{facts}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -29,7 +29,7 @@ IMPORTS = {
     "worker-cpu": "xuankan_worker.worker, xuankan_worker.execution.served_model, "
     "xuankan_worker.engines.onnx, onnxruntime, xuankan_worker.operations.exporter, xuankan_worker.cli.worker",
     "portal": "xuankan.portal.app, xuankan.portal.extract, xuankan.portal.extract_child, xuankan.cli.portal, "
-    "uvicorn, uvicorn.protocols.http.httptools_impl, xuankan.cli.rerank, lxml.etree, pypdfium2, yaml, pylatexenc",
+    "uvicorn.protocols.http.httptools_impl, xuankan.cli.rerank, lxml.etree, pypdfium2, yaml, pylatexenc",
 }
 
 

@@ -3,65 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx2
 import pytest
 
 from tests.support.gateway import paper, write_keys
+from tests.support.portal_process import COMMAND, portal_process
 from tests.support.programs import need
 from tests.support.server import ValkeyProcess, free_port
 from tests.support.world import KEYS
 from xuankan.portal.api_keys import KeyRing
 
-_COMMAND = (sys.executable, "-m", "xuankan.cli.main", "portal")
-
-
-class _Portal:
-    def __init__(self, process: subprocess.Popen[str], log: list[str], ready: threading.Event) -> None:
-        self.process = process
-        self.log = log
-        assert ready.wait(60), "".join(log)
-        found = re.search(r"listening on (http://[\d.:]+)", "".join(log))
-        assert found is not None, "".join(log)
-        self.url = found[1]
-
-
-@contextmanager
-def _portal(*arguments: str) -> Generator[_Portal]:
-    process = subprocess.Popen([*_COMMAND, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True)
-    log: list[str] = []
-    ready = threading.Event()
-
-    def read(lines: IO[str]) -> None:
-        with lines:
-            for line in lines:
-                log.append(line)
-                if "ready:" in line:
-                    ready.set()
-        ready.set()
-
-    assert process.stderr is not None
-    reader = threading.Thread(target=read, args=(process.stderr,))
-    reader.start()
-    try:
-        yield _Portal(process, log, ready)
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-
 
 def test_it_ranks_by_a_server_and_worker_of_its_own() -> None:
-    with _portal("--embedded") as portal:
+    with portal_process("--embedded") as portal:
         answer = httpx2.post(f"{portal.url}/v1/rankings?wait_s=60", json=paper(top_k=3), timeout=90)
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["journals"]) == 3
@@ -72,7 +31,7 @@ def test_it_ranks_by_a_server_and_worker_of_its_own() -> None:
 def test_it_ends_without_cutting_anybody_off(shared_server: ValkeyProcess) -> None:
     answers: list[httpx2.Response] = []
     streamed: list[str] = []
-    with _portal(
+    with portal_process(
         "--redis", shared_server.url, "--namespace", KEYS.namespace, "--log-format", "json"
     ) as portal:
 
@@ -105,7 +64,7 @@ def test_it_ends_without_cutting_anybody_off(shared_server: ValkeyProcess) -> No
 def test_its_metrics_are_prometheus(shared_server: ValkeyProcess) -> None:
     promtool = need("promtool")
     port = free_port()
-    with _portal("--redis", shared_server.url, "--metrics-port", str(port)) as portal:
+    with portal_process("--redis", shared_server.url, "--metrics-port", str(port)) as portal:
         httpx2.get(f"{portal.url}/v1/journals")
         assert httpx2.get(f"{portal.url}/metrics").status_code == 404
         metrics = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
@@ -130,14 +89,14 @@ def test_what_cannot_be_started_is_said(tmp_path: Path, arguments: tuple[str, ..
     (tmp_path / "broken.toml").write_text("[keys")
     environment = {name: value for name, value in os.environ.items() if name != "XUANKAN_REDIS"}
     done = subprocess.run(
-        [*_COMMAND, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [*COMMAND, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert told in done.stderr
 
 
 def test_a_new_key_is_shown_once_and_its_lines_let_it_in(tmp_path: Path) -> None:
-    done = subprocess.run([*_COMMAND, "new-key", "ojs"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*COMMAND, "new-key", "ojs"], capture_output=True, text=True, check=True)
     key = done.stderr.split()[-1]
     assert key not in done.stdout
     (tmp_path / "keys.toml").write_text(done.stdout)

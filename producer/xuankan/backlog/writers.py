@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 from xuankan.backlog.rows import Row
 from xuankan.client.rankings import Ranking
 from xuankan.errors import InputError
+from xuankan.outlets import for_cell
 
 _FACTS: Final = ("title", "publisher", "issns", "open_access", "apc_usd", "subjects", "homepage", "cited")
 _CSV_HEADER: Final = (
@@ -199,9 +200,4 @@ def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
 def _cell(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return "; ".join(map(str, cast("Sequence[Any]", value)))
-    # A spreadsheet would run a text that begins like a formula (OWASP, "CSV Injection").
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-        else value
-    )
+    return for_cell(value)

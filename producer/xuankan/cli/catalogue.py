@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 # Only light imports here: numpy, pyarrow and scikit-learn are loaded by the commands that need them.
-import json
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+
+from xuankan.outlets import echo, json_text
 
 if TYPE_CHECKING:
     from xuankan.candidates.first_stage import FirstStage
@@ -51,16 +52,16 @@ def show(text: tuple[str, ...], path: Path | None, limit: int, as_json: bool) ->
     found = _load(path)
     if not text:
         summary = {"version": found.version, "journals": len(found)}
-        click.echo(json.dumps(summary) if as_json else f"catalogue {found.version}: {len(found)} journals")
+        echo(json_text(summary) if as_json else f"catalogue {found.version}: {len(found)} journals")
         return
     journals = found.find(" ".join(text), limit)
     if as_json:
         rows = [{**j.metadata(), "profile": j.profile} for j in journals]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        echo(json_text(rows, indent=2))
     for journal in () if as_json else journals:
         _print(journal)
     if not journals:
-        click.echo(f"no journal in catalogue {found.version} matches {' '.join(text)!r}", err=True)
+        echo(f"no journal in catalogue {found.version} matches {' '.join(text)!r}", err=True)
         sys.exit(1)
 
 
@@ -81,7 +82,7 @@ def check(path: Path | None, as_json: bool) -> None:
         _load(path), lambda text: template.encode_profile(text).total, template.max_profile_tokens
     )
     if as_json:
-        click.echo(json.dumps(report.as_dict(), ensure_ascii=False, indent=2))
+        echo(json_text(report.as_dict(), indent=2))
     else:
         _print_report(report, template.max_profile_tokens)
     if report.findings:
@@ -171,16 +172,16 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
             "journals": len(result),
             "tables": told,
         }
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        echo(json_text(document, indent=2))
         return
     for row in told:
-        click.echo(
+        echo(
             f"{row['table']} ({row['kind']}): {row['rows']:,} rows, {row['updated']:,} journals updated, "
             f"{row['added']:,} added, {row['not_in_catalogue']:,} not in the catalogue"
         )
         for doubt, times in row["doubts"].items():
-            click.echo(f"  skipped: {doubt}" + (f" (× {times})" if times > 1 else ""))
-    click.echo(f"wrote {output}: catalogue {result.version}, {len(result)} journals")
+            echo(f"  skipped: {doubt}" + (f" (× {times})" if times > 1 else ""))
+    echo(f"wrote {output}: catalogue {result.version}, {len(result)} journals")
 
 
 @catalogue.command()
@@ -241,11 +242,11 @@ def build(papers: Path, journals: Path, output: Path, as_json: bool) -> None:
         quality = _qualities(papers, built, FirstStage.load(saved), progress)
     if as_json:
         document = {"version": built.version, "journals": len(built), "first_stage": quality}
-        click.echo(json.dumps(document, indent=2))
+        echo(json_text(document, indent=2))
         return
-    click.echo(f"wrote catalogue {built.version} of {len(built)} journals and its first stage to {output}")
+    echo(f"wrote catalogue {built.version} of {len(built)} journals and its first stage to {output}")
     for split, row in quality.items():
-        click.echo(f"{split:10}" + "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        echo(f"{split:10}" + "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
 
 
 def _qualities(
@@ -286,11 +287,12 @@ def _written(save: Callable[[Path], None], path: Path) -> None:
 @contextmanager
 def _progress() -> Generator[Callable[[str, float], None]]:
     """A bar on stderr while long work runs, and nothing where stderr is no terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from xuankan.terminal import Terminal
+
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Terminal(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda what, part: bar.update(task, description=what, completed=part)
 
@@ -300,19 +302,17 @@ def _print(journal: Journal) -> None:
     for name, value in journal.metadata().items():
         shown = "; ".join(cast("list[str]", value)) if isinstance(value, list) else value
         if name != "title" and shown not in (None, ""):
-            click.echo(f"  {name:12} {shown}")
-    click.echo(f"  {'profile':12} {journal.profile}\n")
+            echo(f"  {name:12} {shown}")
+    echo(f"  {'profile':12} {journal.profile}\n")
 
 
 def _print_report(report: CatalogueReport, max_profile_tokens: int) -> None:
-    click.echo(f"catalogue {report.version}: {report.journals} journals")
-    click.echo("facts that are unknown (journals):")
+    echo(f"catalogue {report.version}: {report.journals} journals")
+    echo("facts that are unknown (journals):")
     for name, count in report.missing.items():
-        click.echo(f"  {name:12} {count:6,}  {count / report.journals:4.0%}")
+        echo(f"  {name:12} {count:6,}  {count / report.journals:4.0%}")
     if report.cut_profiles:
-        click.echo(
-            f"{report.cut_profiles:,} profiles are truncated: the model reads {max_profile_tokens} tokens"
-        )
+        echo(f"{report.cut_profiles:,} profiles are truncated: the model reads {max_profile_tokens} tokens")
     for finding in report.findings:
-        click.echo(f"{finding.journal}: {finding.field}: {finding.message}")
-    click.echo(f"{len(report.findings)} findings" if report.findings else "nothing is inconsistent")
+        echo(f"{finding.journal}: {finding.field}: {finding.message}")
+    echo(f"{len(report.findings)} findings" if report.findings else "nothing is inconsistent")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from xuankan.cli.options import namespace_option, redis_option
+from xuankan.outlets import echo, json_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,14 +77,14 @@ def list_(url: str, namespace: str, limit: int, as_json: bool, **chosen: Any) ->
     letters = _with(url, namespace, lambda open_: _collect(open_, _wanted(chosen), limit + 1))
     if as_json:
         for letter in letters[:limit]:
-            click.echo(_json(letter))
+            echo(_json(letter))
         return
     if not letters:
-        click.echo("no dead letters")
+        echo("no dead letters")
         return
     console().print(_table(letters[:limit]))
     if len(letters) > limit:
-        click.echo(f"and more; raise --limit to show more than {limit}", err=True)
+        echo(f"and more; raise --limit to show more than {limit}", err=True)
 
 
 @dead.command()
@@ -96,7 +97,6 @@ def show(url: str, namespace: str, name: str, payload: bool, as_json: bool) -> N
 
     ID is its own, or its request's.
     """
-    import json
 
     async def work(letters: DeadLetters) -> dict[str, Any]:
         letter = await letters.get(name)
@@ -104,17 +104,15 @@ def show(url: str, namespace: str, name: str, payload: bool, as_json: bool) -> N
 
     facts = _with(url, namespace, work)
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        echo(json_text(facts))
         return
     width = max(map(len, facts)) + 2
     for fact, value in facts.items():
         if fact != "history":
-            click.echo(f"{fact + ':':{width}}{'–' if value is None else value}")
+            echo(f"{fact + ':':{width}}{'–' if value is None else value}")
             continue
         for one in value:
-            click.echo(
-                f"{'delivery ' + str(one['delivery']) + ':':{width}}{one['worker']}, alive {one['seen']}"
-            )
+            echo(f"{'delivery ' + str(one['delivery']) + ':':{width}}{one['worker']}, alive {one['seen']}")
 
 
 @dead.command()
@@ -147,10 +145,10 @@ def retry(
             except DeadLetterUnknown:
                 state = "gone"
             except InputError as error:
-                click.echo(str(error), err=True)
+                echo(str(error), err=True)
                 well = False
                 continue
-            click.echo(f"{new_id or one.request_id}: {_STATES[state]}")
+            echo(f"{new_id or one.request_id}: {_STATES[state]}")
             well = well and state in ("accepted", "queued")
         return well
 
@@ -178,11 +176,11 @@ def purge(
     _check_choice(names, everything, chosen)
     letters = _with(url, namespace, lambda open_: _chosen(open_, names, chosen))
     if not letters:
-        click.echo("no dead letters")
+        echo("no dead letters")
         return
     if not yes:
         click.confirm(f"Delete {len(letters)} dead letters permanently?", abort=True)
-    click.echo(f"{_with(url, namespace, lambda open_: open_.purge(letters))} deleted")
+    echo(f"{_with(url, namespace, lambda open_: open_.purge(letters))} deleted")
 
 
 def _with(url: str, namespace: str, work: Callable[[DeadLetters], Any]) -> Any:
@@ -291,9 +289,8 @@ def _contents(letters: DeadLetters, letter: DeadLetter, payload: bool) -> dict[s
 
 
 def _json(letter: DeadLetter) -> str:
-    import json
 
-    return json.dumps(_facts(letter), ensure_ascii=False)
+    return json_text(_facts(letter))
 
 
 def _time(unix_ms: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xuankan.cli.options import catalogue_option, namespace_option, redis_option
+from xuankan.outlets import echo, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,15 +48,13 @@ def doctor(
 
     Changes nothing and shows no manuscript. Exit code 1 if something is broken or can lose requests.
     """
-    import json
-
     from xuankan.doctor.examine import examine
     from xuankan.protocol.keys import Keys
 
     found = examine(url, Keys(namespace), role, release, catalogue_file)
     if as_json:
         for one in found:
-            click.echo(json.dumps(one.as_dict(), ensure_ascii=False))
+            echo(json_text(one.as_dict()))
     else:
         _print(found)
     click.get_current_context().exit(any(one.state == "failure" for one in found))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
+from xuankan.terminal import Terminal
+
 if TYPE_CHECKING:
     from xuankan.backlog.job import JobProgress as Done
 
@@ -25,7 +27,7 @@ class Watched:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Terminal(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._seen: deque[tuple[float, int]] = deque()

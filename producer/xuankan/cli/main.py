@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from xuankan.errors import InputError, RequestError, ServerUnavailable, WaitTimeout, XuankanError
+from xuankan.outlets import echo
 
 # By name, so that `--help` imports none of them. The worker's commands come from the entry points.
 _OWN: Final = {
@@ -123,17 +124,17 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         code = 130
     except XuankanError as error:
-        click.echo(f"xuankan: {error}", err=True)
+        echo(f"xuankan: {error}", err=True)
         code = exit_code(error)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
         extra = _EXTRAS[package]
-        click.echo(f"xuankan: this command needs {package}: pip install 'xuankan[{extra}]'", err=True)
+        echo(f"xuankan: this command needs {package}: pip install 'xuankan[{extra}]'", err=True)
         code = 1
     sys.exit(code)
 

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from xuankan.outlets import echo
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -70,7 +72,7 @@ def _warn_of_password(ctx: click.Context, param: click.Parameter, value: str | N
     if value is None or ("@" not in value and "password=" not in value):
         return value
     if ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
-        click.echo(
+        echo(
             "xuankan: other users of this machine can see the password in --redis (ps, shell history): "
             "pass the URL in the environment variable XUANKAN_REDIS instead",
             err=True,

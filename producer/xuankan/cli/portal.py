@@ -15,6 +15,7 @@ from xuankan.cli.options import (
     namespace_option,
     redis_option,
 )
+from xuankan.outlets import echo
 
 
 @click.group(invoke_without_command=True)
@@ -160,8 +161,8 @@ def new_key(name: str) -> None:
     from xuankan.portal.api_keys import new_key as make
 
     key, lines = make(name)
-    click.echo(f"The key, shown only once: {key}", err=True)
-    click.echo(lines)
+    echo(f"The key, shown only once: {key}", err=True)
+    echo(lines)
 
 
 def _is_loopback(host: str) -> bool:

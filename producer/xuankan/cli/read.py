@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xuankan.cli.options import catalogue_option
+from xuankan.outlets import echo, json_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +97,7 @@ def _show(file: File, columns: Columns, catalogue: Catalogue) -> int:
 
     try:
         opened = open_file(file, columns)
-        click.echo(click.style(f"{file.name}: {opened.kind.label}", bold=True))
+        echo(click.style(f"{file.name}: {opened.kind.label}", bold=True))
         documents = problems = 0
         for found in opened.records():
             if isinstance(found, Document):
@@ -110,7 +110,7 @@ def _show(file: File, columns: Columns, catalogue: Catalogue) -> int:
         _warn(str(error))
         return 2
     said = f"{documents:,} read" + (f", {problems:,} that cannot be used" if problems else "")
-    click.echo(f"{said}\n")
+    echo(f"{said}\n")
     return 0
 
 
@@ -123,14 +123,14 @@ def _show_document(found: Document, catalogue: Catalogue, *, whole: bool) -> Non
     counts = [f"abstract of {len(found.abstract):,} characters" if found.abstract else "no abstract"]
     counts += [f"{len(found.keywords)} keywords"] if found.keywords else []
     counts += [f"{len(found.references)} references"] if found.references else []
-    click.echo(f"{_where(found.line)}{title}" + ("" if whole else f"  ({', '.join(counts)})"))
+    echo(f"{_where(found.line)}{title}" + ("" if whole else f"  ({', '.join(counts)})"))
     if whole:
-        click.echo(f"\n{found.abstract or '(no abstract)'}\n")
-        click.echo(f"keywords: {'; '.join(found.keywords) or '–'}")
-        click.echo(f"references: {len(found.references)}")
+        echo(f"\n{found.abstract or '(no abstract)'}\n")
+        echo(f"keywords: {'; '.join(found.keywords) or '–'}")
+        echo(f"references: {len(found.references)}")
         cited = cited_journals(found.references, catalogue)
         for journal, count in sorted(cited.items(), key=lambda item: -item[1]):
-            click.echo(f"  {count:>4} × {catalogue[catalogue.index(journal)].title}")
+            echo(f"  {count:>4} × {catalogue[catalogue.index(journal)].title}")
     for warning in found.warnings:
         _warn(f"{' ' * len(_where(found.line))}{warning}")
 
@@ -140,8 +140,8 @@ def _where(line: int) -> str:
 
 
 def _warn(text: str) -> None:
-    click.echo(click.style(text, fg="yellow"))
+    echo(click.style(text, fg="yellow"))
 
 
 def _write(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(line) + "\n")

@@ -9,6 +9,7 @@ import click
 
 from xuankan.cli.options import catalogue_option, check_embedded, namespace_option, redis_option
 from xuankan.cli.ranking_options import as_options, asking
+from xuankan.outlets import echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -168,7 +169,7 @@ def _show(outcome: Outcome, as_json: bool) -> bool:
     title = given.title if isinstance(given, Manuscript) else str(given.get("title") or "")
     if outcome.ranking is not None:
         if as_json:
-            click.echo(ranking_json(title, outcome.ranking))
+            echo(ranking_json(title, outcome.ranking))
         else:
             console().print(ranking_view(title, outcome.ranking))
         return True
@@ -177,7 +178,7 @@ def _show(outcome: Outcome, as_json: bool) -> bool:
     hint = ""
     if isinstance(error, RequestExpired | WaitTimeout):
         hint = ". Is a worker running? See `xuankan worker status`, or raise --timeout-s"
-    click.echo(f"xuankan: manuscript {outcome.index + 1}: {error}{hint}", err=True)
+    echo(f"xuankan: manuscript {outcome.index + 1}: {error}{hint}", err=True)
     if as_json:
-        click.echo(error_json(title, error))
+        echo(error_json(title, error))
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,9 @@ from rich.text import Text
 
 from xuankan.client.rankings import Ranking
 from xuankan.errors import RequestError, XuankanError
+from xuankan.outlets import json_text
 from xuankan.protocol.ranked import RankedJournal
+from xuankan.terminal import Terminal
 
 _UNKNOWN: Final = "–"
 _WIDTH_WITHOUT_TERMINAL: Final = 140
@@ -30,7 +31,7 @@ _FEW_FIT: Final = "Few journals here fit this manuscript: its field may be outsi
 def console() -> Console:
     """Where tables go; wide where nothing says how wide it is."""
     wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=_WIDTH_WITHOUT_TERMINAL if wide else None, highlight=False)
+    return Terminal(width=_WIDTH_WITHOUT_TERMINAL if wide else None, highlight=False)
 
 
 def ranking_view(heading: str, ranking: Ranking, appeared_in: str | None = None) -> Group:
@@ -59,13 +60,13 @@ def ranking_view(heading: str, ranking: Ranking, appeared_in: str | None = None)
 
 def ranking_json(title: str, ranking: Ranking) -> str:
     """A ranking as one line of JSON."""
-    return json.dumps({"title": title, **asdict(ranking), "few_fit": ranking.few_fit}, ensure_ascii=False)
+    return json_text({"title": title, **asdict(ranking), "few_fit": ranking.few_fit})
 
 
 def error_json(title: str, error: XuankanError) -> str:
     """Why there is no ranking, as one line of JSON."""
     code = error.code if isinstance(error, RequestError) else type(error).__name__
-    return json.dumps({"title": title, "error": {"code": code, "message": str(error)}}, ensure_ascii=False)
+    return json_text({"title": title, "error": {"code": code, "message": str(error)}})
 
 
 def _table(journals: Sequence[RankedJournal], appeared_in: str | None) -> Table:

@@ -9,6 +9,7 @@ import click
 
 from xuankan.cli.options import catalogue_option, namespace_option, redis_option
 from xuankan.cli.ranking_options import as_options, asking
+from xuankan.outlets import echo
 
 if TYPE_CHECKING:
     from xuankan import RankingOptions
@@ -143,9 +144,9 @@ async def _rerank(
             if watched.began:
                 passing = isinstance(error, asyncio.CancelledError | ServerUnavailable)
                 goes_on = "; run the same command to resume from there" if passing else ""
-                click.echo(f"stopped after {watched.rows:,} of {watched.total:,} rows{goes_on}", err=True)
+                echo(f"stopped after {watched.rows:,} of {watched.total:,} rows{goes_on}", err=True)
             raise
-    click.echo(_summary(report, out), err=True)
+    echo(_summary(report, out), err=True)
 
 
 def _summary(report: RerankReport, out: Path) -> str:

@@ -10,11 +10,10 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import click
-
 from xuankan.candidates import FirstStage, first_stage_of
 from xuankan.catalogue import Catalogue
 from xuankan.embedded.servers import EmbeddedServer, EmbeddedWorker
+from xuankan.outlets import echo
 
 _T = TypeVar("_T")
 
@@ -67,7 +66,7 @@ async def served(
         yield url
         return
     if sys.stderr.isatty():
-        click.echo("Starting a private server and worker ...", err=True)
+        echo("Starting a private server and worker ...", err=True)
     async with (
         EmbeddedServer() as server,
         EmbeddedWorker(server.url, namespace=namespace, options=worker_options),

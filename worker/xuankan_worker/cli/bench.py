@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xuankan.outlets import echo, json_text
 from xuankan_worker.cli.bench_gpu import gpu
 
 if TYPE_CHECKING:
@@ -76,17 +76,18 @@ def cpu(
             checkpoint = Path(directory)
             read_checkpoint(release, checkpoint)
         measured = bench_cpu(
-            release, checkpoint, chosen, candidates, rounds, lambda line: click.echo(line, err=True)
+            release, checkpoint, chosen, candidates, rounds, lambda line: echo(line, err=True)
         )
     if as_json:
-        click.echo(json.dumps(measured.as_dict(), indent=2))
+        echo(json_text(measured.as_dict(), indent=2))
     else:
         _print(measured)
 
 
 def _print(measured: CpuBench) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from xuankan.terminal import Terminal
 
     table = Table(title=f"{measured.processor}, {measured.pairs_per_round} pairs a round, "
                         f"{measured.mean_tokens:.0f} tokens a pair")  # fmt: skip
@@ -103,7 +104,7 @@ def _print(measured: CpuBench) -> None:
         table.add_row(
             name, *(f"{value:.2f}" for value in (statistics.median(values), min(values), max(values)))
         )
-    console = Console()
+    console = Terminal()
     console.print(table)
     console.print(f"The worker's own cost under load: {measured.usage.own_share:.1%} of its processor time.")
     console.print(", ".join(f"{name} {number}" for name, number in measured.versions.items()))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from xuankan.outlets import echo
+
 _MODELS = ("base", "default")
 _SYSTEMS = ("worker", "raw", "plain", "crossencoder", "agreement")
 
@@ -95,9 +97,8 @@ def gpu(
     cut. Needs the extras `bench` and `gpu` or `gpu-rtx`; nothing is downloaded. A first run of both
     models takes about twelve minutes on an H100 or H200.
     """
-    from rich.console import Console
-
     from xuankan.errors import XuankanError
+    from xuankan.terminal import Terminal
     from xuankan_worker.bench.gpu.child import ChildTask
     from xuankan_worker.bench.gpu.report import show
     from xuankan_worker.bench.gpu.run import CANDIDATES, BenchSettings, bench_gpu, shortened
@@ -119,12 +120,12 @@ def gpu(
     )
     try:
         document, path = bench_gpu(
-            shortened(settings) if quick else settings, lambda line: click.echo(line, err=True)
+            shortened(settings) if quick else settings, lambda line: echo(line, err=True)
         )
     except XuankanError as error:
         raise click.ClickException(str(error)) from error
-    show(document, Console())
-    click.echo(f"{path} and {path.with_suffix('.md').name}")
+    show(document, Terminal())
+    echo(f"{path} and {path.with_suffix('.md').name}")
 
 
 def command_of(arguments: list[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from xuankan.outlets import echo
 from xuankan_worker.cli.progress import Bar, bar
 from xuankan_worker.engines.tensorrt.library import FLAVOURS, load_library
 from xuankan_worker.engines.tensorrt.plan import PLAN, PRECISIONS, EngineManifest, Precision
@@ -91,8 +92,6 @@ def _tell(folder: Path, manifest: EngineManifest) -> None:
     size = (folder / PLAN).stat().st_size / 1e6
     shapes = " ".join(f"{shape.bucket}x{shape.rows}" for shape in manifest.shapes)
     fallback = manifest.dynamic
-    click.echo(f"{folder}: {size:,.1f} MB in {manifest.build_s:.1f} s")
-    click.echo(f"{manifest.flavour} {manifest.version}, compute capability {manifest.compute_capability}")
-    click.echo(
-        f"tokens x rows: {shapes}" + (f", any up to {fallback.tokens}x{fallback.rows}" if fallback else "")
-    )
+    echo(f"{folder}: {size:,.1f} MB in {manifest.build_s:.1f} s")
+    echo(f"{manifest.flavour} {manifest.version}, compute capability {manifest.compute_capability}")
+    echo(f"tokens x rows: {shapes}" + (f", any up to {fallback.tokens}x{fallback.rows}" if fallback else ""))

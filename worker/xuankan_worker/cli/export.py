@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from xuankan.outlets import echo
 from xuankan_worker.cli.progress import bar
 from xuankan_worker.cli.source import commit
 
@@ -73,11 +74,11 @@ def export(
         manifest, loss = export_release(checkpoint, out, settings, progress.told)
     record = manifest.export
     assert record is not None
-    click.echo(f"{out}: release {manifest.name}, fingerprint {manifest.fingerprint}, opset {record.opset}")
-    click.echo(
+    echo(f"{out}: release {manifest.name}, fingerprint {manifest.fingerprint}, opset {record.opset}")
+    echo(
         f"compared with {record.reference}: logits of {record.pairs} real pairs differ by at most "
         f"{record.max_error:.3g}, root mean square {record.rms_error:.3g}, their standard deviation is "
         f"{record.spread:.3g}; accepted is a root mean square of {TOLERANCE:.0%} of it"
     )
     if loss:
-        click.echo(loss)
+        echo(loss)

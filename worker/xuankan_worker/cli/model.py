@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xuankan.outlets import echo, json_text
 from xuankan_worker.cli.build import build
 from xuankan_worker.cli.export import export
 from xuankan_worker.cli.progress import bar
@@ -85,7 +85,7 @@ def prepare(
             seed,
         )
     data.save(out)
-    click.echo(f"{out}: {json.dumps(data.about)}")
+    echo(f"{out}: {json_text(data.about)}")
 
 
 @model.command()
@@ -168,7 +168,7 @@ def train(
             corpus = joined(data.splits["train"], data.splits["late"]) if late else None
             name = "late" if late else "encoder"
             recipe.score(splits[1:], encoder=name, pairs=pairs, corpus=corpus)
-    click.echo(f"{out}: trained")
+    echo(f"{out}: trained")
 
 
 @model.command()
@@ -205,7 +205,7 @@ def evaluate(
     with bar("evaluating") as progress:
         result = run(table, release, engine, candidates, progress.told)
     if as_json:
-        click.echo(json.dumps(result.as_dict()))
+        echo(json_text(result.as_dict()))
     else:
         _print(result)
 

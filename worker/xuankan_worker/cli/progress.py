@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from xuankan.terminal import Terminal
+
 LOG_EVERY_S = 10.0
 
 
@@ -33,7 +35,7 @@ class Bar(Protocol):
 @contextmanager
 def bar(title: str) -> Generator[Bar]:
     """A progress bar on stderr; where that is no terminal, a line every ten seconds."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     if not console.is_terminal:
         yield _PlainProgress(console)
         return

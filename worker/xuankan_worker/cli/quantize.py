@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from xuankan.outlets import echo
 from xuankan_worker.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def quantize(
     _print(candidate, limit)
     path = candidate.save(limit, force)
     size = path.stat().st_size / 1e6
-    click.echo(f"{path}: {size:,.1f} MB; next: xuankan model build {release} --precision {precision}")
+    echo(f"{path}: {size:,.1f} MB; next: xuankan model build {release} --precision {precision}")
 
 
 def _print(candidate: Candidate, limit: float) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from xuankan.cli.options import catalogue_option, log_format_option, namespace_option, redis_option
+from xuankan.outlets import echo, json_text
 
 if TYPE_CHECKING:
     from xuankan.protocol.queue_state import QueueState
@@ -168,7 +169,7 @@ def status(url: str, namespace: str, as_json: bool) -> None:
             f"the Redis/Valkey server does not answer ({error}): check --redis, and that it is running"
         ) from error
     if as_json:
-        click.echo(_to_json(found))
+        echo(_to_json(found))
     else:
         _print_status(found)
 
@@ -199,10 +200,11 @@ async def serve(config: WorkerConfig, served: ServedModel) -> None:
 
 
 def _print_status(found: QueueState) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from xuankan.terminal import Terminal
+
+    console = Terminal()
     if found.workers is None:
         console.print("this user may not see the workers")
     elif found.workers:
@@ -229,7 +231,6 @@ def _print_status(found: QueueState) -> None:
 
 
 def _to_json(found: QueueState) -> str:
-    import json
     from dataclasses import asdict
 
     content = {
@@ -240,7 +241,7 @@ def _to_json(found: QueueState) -> str:
         ],
         "dead": found.dead,
     }
-    return json.dumps(content, indent=2)
+    return json_text(content, indent=2)
 
 
 def _known(count: int | None) -> str:

@@ -16,10 +16,14 @@ const COLUMNS = [
   ["similar_papers", (place) => place.evidence.map(({ title, year, link }) => [`${title} (${year})`, link].filter(Boolean).join(" ")).join("; ")],
 ];
 
+const FORMULA = /^(?:[\s\u200b\ufeff]*[=+\-@＝＋－＠]|[\t\r])/;
+
 /** RFC 4180, with the byte order mark without which Excel misreads accents. */
 export function toCsv(ranking) {
   const cell = (value) => {
-    const text = String(value ?? "");
+    const raw = String(value ?? "");
+    // A spreadsheet would run a text that begins like a formula, as the title of an imported journal may.
+    const text = typeof value === "string" && FORMULA.test(raw) ? `'${raw}` : raw;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const rows = [COLUMNS.map(([name]) => name), ...ranking.journals.map((place) => COLUMNS.map(([, of]) => cell(of(place))))];
