@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import pytest
 
 from xuankan.catalogue.terms import term_counts
 from xuankan.documents import File, open_file
-from xuankan.errors import Unreadable
+from xuankan.errors import ManuscriptError, Unreadable
 from xuankan.manuscript import Manuscript, readability
 from xuankan.unicode import normalized
 
@@ -37,18 +38,23 @@ SEEDS = (
 )
 
 
-def grows(cost: Callable[[str], object], seed: str, characters: int) -> float:
-    """How many times as much twice the text costs, of the least of several measurements each."""
+def grows(cost: Callable[[str], object], seed: str, characters: int) -> bool:
+    """Whether twice the text costs more than two and a half times as much.
+
+    Other programs disturb the measurement, in one direction or the other: so the least of several counts, and
+    one round in which it does not grow.
+    """
 
     def least_s(count: int) -> float:
         text, spent_s = seed * (count // len(seed)), float("inf")
-        for _ in range(3):
+        for _ in range(2):
             before_s = time.process_time()
             cost(text)
             spent_s = min(spent_s, time.process_time() - before_s)
         return spent_s
 
-    return least_s(2 * characters) / max(least_s(characters), 0.02)  # what takes less is cheap
+    # What takes less than 10 ms is cheap.
+    return all(least_s(2 * characters) > 2.5 * max(least_s(characters), 0.01) for _ in range(4))
 
 
 def read(ending: str, around: str) -> Callable[[str], object]:
@@ -65,14 +71,14 @@ def read(ending: str, around: str) -> Callable[[str], object]:
 
 def ranked(text: str) -> None:
     manuscript = Manuscript("Graphs of waves", text)
-    readability(manuscript)
+    with contextlib.suppress(ManuscriptError):  # not Latin
+        readability(manuscript)
     term_counts(manuscript.title, manuscript.abstract)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_manuscript(seed: str) -> None:
-    if "\0" not in seed:
-        assert grows(ranked, seed, 40_000) <= 2.5
+    assert not grows(ranked, seed, 40_000)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -87,7 +93,7 @@ def test_a_manuscript(seed: str) -> None:
     ],
 )
 def test_a_file(ending: str, around: str, seed: str) -> None:
-    assert grows(read(ending, around), seed, 20_000) <= 2.5
+    assert not grows(read(ending, around), seed, 10_000)
 
 
 def test_marks_beyond_the_thirtieth_are_dropped() -> None:
