@@ -115,8 +115,8 @@ async def test_whoever_leaves_a_stream_costs_nothing_any_more(server_url: str) -
             where = (await client.post("/v1/rankings?wait_s=0", json=paper())).headers["location"]
             async with states(client, f"{where}/events") as events:
                 assert (await anext(events))[0] == "queued"
-                assert of.streams == 1
-            await eventually(lambda: of.streams == 0)
+                assert of.streams.used == 1
+            await eventually(lambda: of.streams.used == 0)
 
 
 async def test_what_is_taken_back_is_gone(server_url: str, queue: Queue) -> None:

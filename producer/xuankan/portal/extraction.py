@@ -96,7 +96,7 @@ async def extraction(gateway: Gateway, request: Request, caller: Caller, query: 
 async def _read(gateway: Gateway, whose_file: str, data: bytes, name: str) -> Extraction:
     """Read a file when it is its turn."""
     try:
-        async with asyncio.timeout(_TURN_S) as patience, gateway.turns.taken(whose_file, len(data)):
+        async with asyncio.timeout(_TURN_S) as patience, gateway.reading.taken(whose_file, len(data)):
             patience.reschedule(None)
             return await extract(data, name)
     except TimeoutError:

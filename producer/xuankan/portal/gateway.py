@@ -22,7 +22,7 @@ from xuankan.portal.metrics import PortalMetrics
 from xuankan.portal.problems import CallProblem, retry_after, unavailable
 from xuankan.portal.settings import PortalSettings
 from xuankan.portal.shares import Shares
-from xuankan.portal.turns import Turns
+from xuankan.portal.reading_order import ReadingOrder
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s
 
@@ -65,7 +65,7 @@ class Gateway:
         self.streams = Shares(_MAX_STREAMS, _STREAMS_EACH)
         self.uploads = Shares(_MAX_UPLOAD_BYTES, _MAX_UPLOAD_BYTES // 2)
         self.files = Shares(_MAX_FILES, FILES_EACH)
-        self.turns = Turns(READING_AT_ONCE)
+        self.reading = ReadingOrder(READING_AT_ONCE)
         self.key_ring = KeyRing(settings.keys_file)
         self._producer = Producer(
             settings.url,

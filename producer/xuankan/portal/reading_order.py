@@ -16,26 +16,26 @@ _LIGHT_S: Final = 3.0
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _Upload:
     whose: str
     size_bytes: int
     turn: asyncio.Future[None]
 
 
-class Turns:
+class ReadingOrder:
     """Hands out `most` (at least 2) processes. All of it runs in one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._running: Counter[str] = Counter()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_Upload] = []
         self._used: dict[str, tuple[float, float]] = {}
 
     @contextlib.asynccontextmanager
     async def taken(self, whose: str, size_bytes: int) -> AsyncGenerator[None]:
         """Wait for a process to read a file of a caller with; at the end it is free again."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(whose, size_bytes, loop.create_future())
+        waiting = _Upload(whose, size_bytes, loop.create_future())
         self._waiting.append(waiting)
         self._hand_out()
         started_s: float | None = None
@@ -59,7 +59,7 @@ class Turns:
                 self._running[chosen.whose] += 1
                 chosen.turn.set_result(None)
 
-    def _next(self) -> _Waiting | None:
+    def _next(self) -> _Upload | None:
         """Least running, least used lately, smallest, first come."""
         free = self._most - self._running.total()
         if free <= 0:

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 
 from xuankan.portal.shares import Shares
-from xuankan.portal.turns import Turns
+from xuankan.portal.reading_order import ReadingOrder
 
 
 class Desk:
     """Reads files until they are told to end, and notes the order in which they began."""
 
     def __init__(self, most: int) -> None:
-        self.turns = Turns(most)
+        self.order = ReadingOrder(most)
         self.began: list[str] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
@@ -23,7 +23,7 @@ class Desk:
         self._ends[name] = asyncio.Event()
 
         async def read() -> None:
-            async with self.turns.taken(name[0], size_bytes):
+            async with self.order.taken(name[0], size_bytes):
                 self.began.append(name)
                 await self._ends[name].wait()
 
