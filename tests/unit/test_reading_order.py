@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from xuankan.portal.shares import Shares
 from xuankan.portal.reading_order import ReadingOrder
+from xuankan.portal.shares import Shares
 
 
 class Desk:

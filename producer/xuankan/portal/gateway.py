@@ -20,9 +20,9 @@ from xuankan.portal.api_keys import Caller, KeyRing
 from xuankan.portal.limiter import Counted, Limiter
 from xuankan.portal.metrics import PortalMetrics
 from xuankan.portal.problems import CallProblem, retry_after, unavailable
+from xuankan.portal.reading_order import ReadingOrder
 from xuankan.portal.settings import PortalSettings
 from xuankan.portal.shares import Shares
-from xuankan.portal.reading_order import ReadingOrder
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s
 
