@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from xuankan.errors import ManuscriptError
 
 MAX_CHARACTERS = 100_000
 """Title, abstract and keywords together; a whole paper fits, a book or a data file does not."""
+MAX_CITED: Final = 1_000_000
+"""References of one manuscript to one journal; the longest reference lists have some thousands."""
 
 # Tabs, line ends and the page breaks of PDF extraction are white space. Others stray into real abstracts (a
 # quotation mark of Windows), where the tokenizer drops them; in numbers they mean binary data.
@@ -48,15 +50,20 @@ class Manuscript:
 
     One of title and abstract may be empty, at the price of a worse ranking and a warning with it.
 
+    Attributes:
+        cited: journal id -> how many of the manuscript's references are to it (`documents.citations` counts
+            them); None if nothing is known of its references. It changes no score: the ranking repeats it.
+
     Raises:
-        ManuscriptError: something is not text, nothing is there to rank, or all together are longer than
-            `MAX_CHARACTERS`.
+        ManuscriptError: something is not text, nothing is there to rank, all together are longer than
+            `MAX_CHARACTERS`, or a count is none.
     """
 
     # Left out of the repr: manuscripts are unpublished, and reprs reach logs and reports of crashes.
     title: str = field(repr=False)
     abstract: str = field(default="", repr=False)
     keywords: tuple[str, ...] = field(default=(), repr=False)
+    cited: Mapping[str, int] | None = field(default=None, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         _check_type("title", self.title)
@@ -75,6 +82,11 @@ class Manuscript:
             )
         for field, text in texts:
             _check_characters(field, text)
+        for journal, count in (self.cited or {}).items():
+            if not 0 <= count <= MAX_CITED:
+                raise ManuscriptError(
+                    "cited", f"{journal} {count} times: give a number of references, 0 to {MAX_CITED:,}"
+                )
         if not (_LETTERS.search(self.title) or _LETTERS.search(self.abstract)):
             raise ManuscriptError(
                 "title", "there are no words in the title or abstract: give at least one of them"

@@ -95,9 +95,9 @@ async def raw_s(producer: Producer, given: list[Manuscript], options: RankingOpt
 
 async def rerank_s(producer: Producer, path: Path, out: Path, options: RankingOptions) -> NDArray[np.float64]:
     started_s = clocks_s()
-    backlog = Backlog.open([path])
-    report = await rerank(producer, backlog, out, options)
-    assert report.progress.ranked == backlog.total
+    with Backlog.open([path]) as backlog:
+        report = await rerank(producer, backlog, out, options)
+        assert report.progress.ranked == backlog.total
     return clocks_s() - started_s
 
 

@@ -14,9 +14,10 @@ from typing import Any, cast
 import docx
 import pytest
 
+from xuankan.catalogue import Catalogue
 from xuankan.errors import InputError
 from xuankan.portal import extract as extraction
-from xuankan.portal.extract import MAX_FILE_BYTES, Extracted, Extraction, extract
+from xuankan.portal.extract import MAX_FILE_BYTES, Extracted, Extraction, extract_references
 
 FILES = Path(__file__).parents[1] / "data" / "documents"
 
@@ -25,6 +26,10 @@ FILES = Path(__file__).parents[1] / "data" / "documents"
 def papers() -> list[dict[str, str]]:
     lines = (files("xuankan") / "data" / "manuscripts.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+async def extract(data: bytes, name: str) -> Extraction:
+    return await extraction.extract(data, name, Catalogue.default())
 
 
 async def only(data: bytes, name: str) -> Extracted:
@@ -309,3 +314,36 @@ async def test_one_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPat
 async def test_many_at_once_are_read_one_after_the_other() -> None:
     found = await asyncio.gather(*(only(b"On reefs\nReefs recover.", f"{n}.txt") for n in range(6)))
     assert found == [Extracted("On reefs", "Reefs recover.")] * 6
+
+
+async def test_the_journals_that_a_manuscript_cites_are_counted() -> None:
+    source = rb"""\documentclass{article}\title{On reefs}\begin{document}\begin{abstract}Reefs.\end{abstract}
+    \begin{thebibliography}{9}
+    \bibitem{a} A. Author, Phys. Rev. Lett. 1, 2 (2001).
+    \bibitem{b} B. Author, Phys. Rev. Lett. 3, 4 (2003).
+    \bibitem{c} C. Author, Journal of Nowhere 5, 6 (2005).
+    \end{thebibliography}\end{document}"""
+    found = await only(source, "main.tex")
+    assert (found.references, found.cited) == (3, {"physical-review-letters": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("refs.bib", b"@article{a, title={X}, journal={Phys. Rev. Lett.}}\n@misc{b, title={Y}, year=2001}"),
+        (
+            "refs.ris",
+            b"TY  - JOUR\nTI  - X\nJO  - Phys Rev Lett\nER  -\nTY  - GEN\nTI  - Y\nPY  - 2001\nER  -\n",
+        ),
+        ("main.bbl", rb"\bibitem{a} A. A, Phys. Rev. Lett. 1, 2 (2001).\bibitem{b} B. B, Nowhere 3."),
+        ("refs.txt", b"[1] A. Author, Phys. Rev. Lett. 1, 2 (2001)\n[2] B. Author, Nowhere 3\n"),
+    ],
+)
+async def test_a_reference_list_beside_a_manuscript(name: str, data: bytes) -> None:
+    found = await extract_references(data, name, Catalogue.default())
+    assert (found.references, found.cited) == (2, {"physical-review-letters": 1})
+
+
+async def test_a_file_without_references_says_so() -> None:
+    with pytest.raises(InputError, match="no references were found in it"):
+        await extract_references(b"no entries here", "refs.bib", Catalogue.default())

@@ -48,4 +48,4 @@ def test_it_does_what_its_openapi_document_says(shared_server: ValkeyProcess, tm
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "9 selected / 9 total" in done.stdout
+    assert "10 selected / 10 total" in done.stdout

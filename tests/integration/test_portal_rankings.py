@@ -81,6 +81,24 @@ async def test_who_does_not_wait_looks_later(server_url: str) -> None:
         assert (again.status_code, again.json()) == (200, (await waiting).json())
 
 
+async def test_what_the_manuscript_cites_is_said_of_each_journal(server_url: str) -> None:
+    """By every way to the ranking: it travels with the request."""
+    async with running(server_url, ScriptedEngine()), calling(server_url) as client:
+        body = paper(journals=["journal-1", "journal-2"], cited={"journal-2": 7, "nowhere": 3})
+        answer = await client.post("/v1/rankings", json=body)
+        later = await client.get(answer.headers["location"])
+        plain = await client.post("/v1/rankings", json=paper(journals=["journal-1", "journal-2"]))
+        wrong = await client.post("/v1/rankings", json=paper(cited={"journal-2": -1}))
+    for found in (answer, later):
+        assert {p["journal"]["id"]: p["cited"] for p in found.json()["journals"]} == {
+            "journal-1": 0,
+            "journal-2": 7,
+        }
+    assert [p["score"] for p in plain.json()["journals"]] == [p["score"] for p in answer.json()["journals"]]
+    assert [p["cited"] for p in plain.json()["journals"]] == [None, None]
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "malformed")
+
+
 async def test_a_wait_ends_in_time(server_url: str) -> None:
     async with calling(server_url) as client:
         answer = await client.post("/v1/rankings", params={"wait_s": 0.2}, json=paper())

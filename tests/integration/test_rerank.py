@@ -137,8 +137,8 @@ async def rank(url: str, backlog: Path, out: Path, shard: str = "0/1", **changes
     """What the command does, without a process for it."""
     options = RankingOptions(candidates=CANDIDATES, top_k=3, filters=changes.pop("filters", None))
     async with producer(url, **changes) as portal:
-        rows = Backlog.open([backlog])
-        return await rerank_all(portal, rows, out, options, shard=Shard.parse(shard), in_flight=16)
+        with Backlog.open([backlog]) as rows:
+            return await rerank_all(portal, rows, out, options, shard=Shard.parse(shard), in_flight=16)
 
 
 async def test_every_format_of_output_holds_the_same(server_url: str, queue: Queue, tmp_path: Path) -> None:

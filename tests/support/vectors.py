@@ -31,6 +31,7 @@ _REQUESTS = {
         reply="c0ffee",
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         warnings=("no abstract: the ranking rests on the title alone",),
+        cited=np.array([7, 0, 1], dtype=np.uint32),
     ),
     "only what must be there": Request(
         id="a",

@@ -1,14 +1,12 @@
-"""The journals that a reference list cites are known by whatever it says of them, and change no score."""
+"""The journals that a reference list cites are known by whatever it says of them."""
 
 from __future__ import annotations
 
 import pytest
 
-from xuankan import Catalogue
-from xuankan.client.rankings import Ranking, RankingTimings
+from xuankan import Catalogue, Manuscript
 from xuankan.documents import Document, Reference
-from xuankan.documents.citations import cited_journals, with_citations
-from xuankan.protocol.wire import RankedJournal
+from xuankan.documents.citations import cited_journals, manuscript_of
 
 PRL = "physical-review-letters"
 MNRAS = "monthly-notices-of-the-royal-astronomical-society"
@@ -38,16 +36,8 @@ def test_a_journal_is_known_by_what_a_reference_says(reference: Reference, journ
     assert cited_journals([reference], Catalogue.default()) == wanted
 
 
-def test_citations_stand_beside_the_journals_and_change_no_score() -> None:
-    places = tuple(
-        RankedJournal(rank, journal, 1.0 / rank, 0.0, 0.0, 0.0, {"title": journal})
-        for rank, journal in enumerate((PRL, MNRAS), start=1)
-    )
-    timings = RankingTimings(None, 1, 1, 1, 1, 1, None)
-    ranking = Ranking("id", places, 2, "release", "catalogue", ("short",), timings, "worker", 1)
-    document = Document("Title", references=(Reference(issns=("0031-9007",)),) * 7, warnings=("guessed",))
-    described = with_citations(ranking, document, Catalogue.default())
-    assert [(p.journal, p.score, p.metadata["cited"]) for p in described] == [(PRL, 1.0, 7), (MNRAS, 0.5, 0)]
-    assert described.warnings == ("guessed", "short")
-    bare = with_citations(ranking, Document("Title"), Catalogue.default())
-    assert all("cited" not in place.metadata for place in bare)
+def test_a_manuscript_says_what_its_file_cites() -> None:
+    catalogue = Catalogue.default()
+    document = Document("Title", references=(Reference(issns=("0031-9007",)),) * 7)
+    assert manuscript_of(document, catalogue) == Manuscript("Title", cited={PRL: 7})
+    assert manuscript_of(Document("Title"), catalogue).cited is None

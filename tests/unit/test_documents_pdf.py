@@ -55,6 +55,13 @@ def page(
         (TITLE, NAME),
         ([Text("How snails shape", 756, 17), Text("the algae of rocky pools", 736, 17)], NAME),
         ([Text("Snails", 740, 17)], "Snails"),
+        (
+            [
+                *(Text("How snails shape", 756, 17), Text("the algae of rocky pools", 736, 17)),
+                *(Text("Journal of Shores", 752, 7, left=420), Text("2022, Vol. 37", 744, 7, left=420)),
+            ],
+            NAME,
+        ),
         ([Text("Snails in pools", 740, 17)], "Snails in pools"),
         (
             [Text("Snails rule", 756, 17), Text("How grazing changed the algae of rocky pools", 735, 13)],
@@ -187,3 +194,8 @@ def test_a_file_that_cannot_be_read_says_why(data: bytes, says: str) -> None:
     if says:
         assert isinstance(found, Problem)
         assert says in found.problem
+
+
+def test_properties_that_lack_a_space_are_no_better_than_the_print() -> None:
+    printed = [Text("How snails shape", 756, 17), Text("the algae of rocky pools", 736, 17)]
+    assert only(page(printed), title="How snails shapethe algae of rocky pools").title == NAME

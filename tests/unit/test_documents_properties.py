@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from xuankan.documents import Document, File, Problem, read
-from xuankan.documents.kinds import SUFFIXES
+from xuankan.documents.kinds import KINDS, SUFFIXES, kind_of
 from xuankan.errors import Unreadable
 
 Record = dict[str, Any]
@@ -170,6 +170,21 @@ def as_endnote_xml(records: list[Record]) -> bytes:
     ).encode()
 
 
+def as_pubmed_xml(records: list[Record]) -> bytes:
+    return (
+        "<PubmedArticleSet>"
+        + "".join(
+            f"<PubmedArticle><MedlineCitation><PMID>{escape(one['id'])}</PMID>"
+            f"<Article><ArticleTitle>{escape(one['title'])}</ArticleTitle>"
+            f"<Abstract><AbstractText>{escape(one['abstract'])}</AbstractText></Abstract></Article><KeywordList>"
+            + "".join(f"<Keyword>{escape(word)}</Keyword>" for word in one["keywords"])
+            + "</KeywordList></MedlineCitation></PubmedArticle>"
+            for one in records
+        )
+        + "</PubmedArticleSet>"
+    ).encode()
+
+
 WRITERS: dict[str, Callable[[list[Record]], bytes]] = {
     "x.bib": as_bib,
     "x.ris": as_ris,
@@ -183,7 +198,14 @@ WRITERS: dict[str, Callable[[list[Record]], bytes]] = {
     "x.ciw": as_isi,
     "x.enw": as_enw,
     "x.xml": as_endnote_xml,
+    "pubmed/x.xml": as_pubmed_xml,
 }
+
+
+def test_every_kind_of_list_has_a_writer() -> None:
+    one: list[Record] = [{"id": "a1", "title": "Tidal pools", "abstract": "Snails.", "keywords": ["a"]}]
+    found = {kind_of(File(name, data=write(one))).name for name, write in WRITERS.items()}
+    assert found == {kind.name for kind in KINDS.values() if kind.is_list}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -306,3 +328,9 @@ def test_a_file_that_is_cut_or_changed_somewhere_has_an_answer(name: str, data: 
     for _ in range(data.draw(st.integers(0, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     _answers(name, bytes(whole[: data.draw(st.integers(1, len(whole)))]))
+
+
+def test_web_of_science_is_known_without_its_first_line() -> None:
+    text = "XX Thomson Reuters\nVR 1.0\nPT J\nAU Nobody, A\nTI On snails\nER\n\nPT J\nTI On pools\nER\nEF\n"
+    found = list(read(File("savedrecs.txt", data=text.encode())))
+    assert [one.title for one in found if isinstance(one, Document)] == ["On snails", "On pools"]

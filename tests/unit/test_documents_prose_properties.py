@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from tests.support.pdf_writer import Text, pdf
 from tests.support.word_writer import paragraph, word, zipped
 from xuankan.documents import Document, File, Problem
 from xuankan.documents.jats import read_jats
+from xuankan.documents.kinds import KINDS, kind_of
 from xuankan.documents.latex import read_latex
 from xuankan.documents.markdown import read_markdown
 from xuankan.documents.markup import tidy
@@ -108,6 +110,12 @@ def answered(suffix: str, data: bytes) -> None:
     assert reason.strip()
 
 
+def test_every_kind_of_prose_is_tried() -> None:
+    found = {kind_of(File(f"file{suffix}", data=data)).name for suffix, data in WHOLE.items()}
+    assert found == {kind.name for kind in KINDS.values() if not kind.is_list}
+    assert READERS.keys() == WHOLE.keys()
+
+
 @pytest.mark.parametrize("suffix", READERS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=BYTES)
@@ -156,6 +164,18 @@ def test_one_paper_is_the_same_whatever_it_is_written_in(title: str, abstract: s
             "</p>", ".</p>"
         ).encode(),
     }
+    written[".zip"] = zipped({"paper/main.tex": rb"\documentclass{article}" + written[".tex"]})
+    written[".odt"] = zipped(
+        {
+            "mimetype": "application/vnd.oasis.opendocument.text",
+            "content.xml": "<d xmlns:o='o'><o:body>"
+            + "".join(f"<o:p>{text}</o:p>" for text in (title, "Abstract", f"{abstract}."))
+            + "</o:body></d>",
+        }
+    )
+    lines = textwrap.wrap(f"{abstract}.", 80)
+    printed = [Text(line, 638 - 12 * place) for place, line in enumerate(lines)]
+    written[".pdf"] = pdf([Text(title, 700, 17), Text("Abstract", 650), *printed])
     found = {tuple(one) for one in (_texts(suffix, data) for suffix, data in written.items())}
     assert found == {(title, f"{abstract}.")}
 

@@ -9,9 +9,10 @@ from typing import get_args
 
 import pytest
 
+from xuankan.catalogue import Catalogue
 from xuankan.documents import Document, File, read
 from xuankan.documents.kinds import KINDS, SUFFIXES
-from xuankan.portal.extract_child import answer
+from xuankan.portal.extract_child import manuscripts
 from xuankan.portal.extraction import Format
 
 CASES = Path(__file__).parents[1] / "data" / "documents" / "cases"
@@ -34,7 +35,7 @@ def test_the_page_offers_every_kind_of_file() -> None:
 )
 def test_the_portal_finds_what_the_commands_find(path: Path) -> None:
     """They share the readers; what the portal knows of a file's name is its ending alone."""
-    found = answer(File(f"file{path.suffix}", data=path.read_bytes()))
+    found = manuscripts(File(f"file{path.suffix}", data=path.read_bytes()), Catalogue.default)
     assert [(one["title"], one["abstract"], tuple(one["keywords"])) for one in found["manuscripts"]] == [
         (one.title, one.abstract, one.keywords) for one in read(File.at(path)) if isinstance(one, Document)
     ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,6 +41,21 @@ def test_equal_logits_are_ordered_by_catalogue_whatever_the_order_of_the_candida
     asked = request(candidates=order, first_stage=np.zeros(12, dtype=np.float32), top_k=12)
     ranking = rank(asked, np.ones(12, dtype=np.float32), SERVING)
     assert [place.journal for place in ranking] == [f"journal-{number}" for number in range(12)]
+
+
+def test_citations_stand_beside_the_journals_and_change_no_score() -> None:
+    first = np.arange(3, dtype=np.float32)
+    asked = request(candidates=[3, 1, 2], first_stage=first, top_k=3)
+    plain = rank(asked, np.zeros(3, dtype=np.float32), SERVING)
+    cited = dataclasses.replace(asked, cited=np.array([0, 7, 1], dtype=np.uint32))
+    told = rank(cited, np.zeros(3, dtype=np.float32), SERVING)
+    assert [(p.journal, p.score) for p in told] == [(p.journal, p.score) for p in plain]
+    assert [(p.journal, p.metadata["cited"]) for p in told] == [
+        ("journal-2", 1),
+        ("journal-1", 7),
+        ("journal-3", 0),
+    ]
+    assert all("cited" not in place.metadata for place in plain)
 
 
 def test_a_place_carries_what_the_catalogue_knows() -> None:

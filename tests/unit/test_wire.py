@@ -54,6 +54,7 @@ def _requests(draw: st.DrawFn) -> Request:
         reply=draw(st.none() | _ids),
         traceparent=draw(st.none() | _text),
         warnings=tuple(draw(st.lists(_text, max_size=4))),
+        cited=draw(st.none() | hnp.arrays(np.uint32, len(candidates))),
     )
 
 
@@ -184,8 +185,12 @@ def test_a_request_with_one_field_replaced_gives_at_worst_an_error_that_names_it
     message: dict[str, Any] = msgpack.unpackb(request.encode())
     message[field] = value
     error = _refusal(Request, msgpack.packb(message))
-    # Candidates and their scores must agree in number, so either may be named.
-    assert error is None or error.field == field or {error.field, field} == {"candidates", "first_stage"}
+    # Candidates and what is said of each must agree in number, so either may be named.
+    assert (
+        error is None
+        or error.field == field
+        or (field == "candidates" and error.field in ("first_stage", "cited"))
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,13 @@ from xuankan.candidates import Filters
 from xuankan.client.options import RankingOptions
 from xuankan.client.pipeline import InThread, pipeline
 from xuankan.client.producer import Producer
-from xuankan.documents.citations import with_citations
+from xuankan.documents.citations import manuscript_of
 from xuankan.errors import (
     ManuscriptError,
     RequestConflict,
     RequestError,
     RequestIncompatible,
 )
-from xuankan.manuscript import Manuscript
 
 IN_FLIGHT: Final = 128
 """Manuscripts on the queue at a time: two seconds of an H200's work at 100 candidates each."""
@@ -207,15 +206,16 @@ async def _rank(producer: Producer, job: str, writer: Writer, options: RankingOp
     if row.reason:
         return _Done(request_id, bad=bad_line(row, "unreadable", row.reason))
     try:
-        ranking = await producer.rank(Manuscript.from_mapping(row.fields), options, request_id=request_id)
+        manuscript = manuscript_of(row.document, producer.catalogue)
+        ranking = await producer.rank(manuscript, options, request_id=request_id)
     except ManuscriptError as error:
         return _Done(request_id, bad=bad_line(row, "manuscript", str(error)))
     except RequestIncompatible:
         raise
     except RequestError as error:
         return _Done(request_id, bad=bad_line(row, error.code, str(error)))
-    described = with_citations(ranking, row.document, producer.catalogue)
-    return _Done(request_id, writer.entry(row, described), ranking.release)
+    entry = writer.entry(row, ranking.after(row.document.warnings))
+    return _Done(request_id, entry, ranking.release)
 
 
 def _unwatched(progress: JobProgress, total: int) -> None:

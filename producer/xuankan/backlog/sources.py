@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from xuankan.backlog.rows import Row
-from xuankan.documents import Columns, File, Problem, open_file
+from xuankan.documents import Columns, File, Problem
+from xuankan.documents.confined import ConfinedReaders
 from xuankan.documents.kinds import SUFFIXES, kind_of
 from xuankan.documents.reading import Reader
 from xuankan.errors import InputError, Unreadable
 
+_MISSING: Final = Problem(0, "not read, because the file could not be read to its end")
 _PROSE: Final = frozenset({"text", "markdown"})
 """In a directory these are notes rather than manuscripts, unless there is something else in them."""
 
@@ -68,10 +70,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Files of manuscripts, one after the other."""
+    """Files of manuscripts, one after the other; `close` it, or use it as a context manager."""
 
     sources: tuple[Source, ...]
     columns: Columns
+    readers: ConfinedReaders
 
     @classmethod
     def open(cls, paths: Sequence[Path], columns: Columns | None = None) -> Backlog:
@@ -84,22 +87,23 @@ class Backlog:
             InputError: a file that was named cannot be read, is of no known kind, or there is none; a table
                 without a column of titles or abstracts.
         """
-        columns = columns or Columns()
-        sources: list[Source] = []
-        for path, named in _files(paths):
-            try:
-                reader: Reader = open_file(File.at(path), columns)
-            except Unreadable as error:
-                if named:
-                    raise
-                reader = _Refused(error.reason)
-            try:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16))
-            except OSError as error:
-                raise InputError(str(path), f"cannot be read: {error.strerror or error}") from error
-            sources.append(Source(str(path), reader, reader.count(), digest.hexdigest()))
-        return cls(tuple(sources), columns)
+        columns, readers = columns or Columns(), ConfinedReaders()
+        try:
+            sources = tuple(_source(path, named, columns, readers) for path, named in _files(paths))
+        except BaseException:
+            readers.close()
+            raise
+        return cls(sources, columns, readers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes that read the files."""
+        self.readers.close()
 
     @property
     def total(self) -> int:
@@ -131,7 +135,26 @@ class Backlog:
                         break
                     number += 1
                     yield Row.of(number, source.name, record)
+                # Whatever a file does, the rows of the next keep the numbers that were counted.
+                for missing in range(number + 1, min(stop, first + source.rows) + 1):
+                    yield Row.of(missing, source.name, _MISSING)
             first += source.rows
+
+
+def _source(path: Path, named: bool, columns: Columns, readers: ConfinedReaders) -> Source:
+    try:
+        reader: Reader = readers.open(File.at(path), columns)
+        rows = reader.count()
+    except Unreadable as error:
+        if named:
+            raise
+        reader, rows = _Refused(error.reason), 1
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16))
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read: {error.strerror or error}") from error
+    return Source(str(path), reader, rows, digest.hexdigest())
 
 
 def check_apart(paths: Sequence[Path], out: Path) -> None:

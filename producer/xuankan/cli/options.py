@@ -78,3 +78,12 @@ def _warn_of_password(ctx: click.Context, param: click.Parameter, value: str | N
             err=True,
         )
     return value
+
+
+references_option = click.option(
+    "--references",
+    "references",
+    metavar="FILE",
+    help="The manuscript's reference list, if it is in a file of its own: .bib, .ris, .enw, .nbib, .bbl ...",
+)
+"""A reference list in a file of its own."""

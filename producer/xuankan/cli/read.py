@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xuankan.cli.options import catalogue_option
+from xuankan.cli.options import catalogue_option, references_option
 from xuankan.outlets import echo, json_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from xuankan import Catalogue
+    from xuankan.cli.inputs import Beside
     from xuankan.documents import Columns, Document, File, Problem
+    from xuankan.documents.confined import ConfinedReaders
 
 _SHOWN_TITLE = 100
 
@@ -29,9 +31,14 @@ _SHOWN_TITLE = 100
     multiple=True,
     help="A column's name, as title=Titel; id, title, abstract or keywords. Usual names are known.",
 )
+@references_option
 @catalogue_option("The journals that are looked for among references.")
 def read(
-    files: tuple[str, ...], as_json: bool, columns: tuple[str, ...], catalogue_file: Path | None
+    files: tuple[str, ...],
+    as_json: bool,
+    columns: tuple[str, ...],
+    references: str | None,
+    catalogue_file: Path | None,
 ) -> None:
     """Show what files hold: titles, abstracts, keywords, references, and what could not be read.
 
@@ -40,25 +47,34 @@ def read(
 
     \b
     xuankan read paper.pdf
+    xuankan read main.tex --references refs.bib
     xuankan read --json library.bib | jq 'select(.problem)'
     """  # noqa: D301  # click's mark is a real backspace
     from xuankan.catalogue import Catalogue
-    from xuankan.cli.inputs import given_file
+    from xuankan.cli.inputs import beside, given_file
     from xuankan.documents import Columns
+    from xuankan.documents.confined import ConfinedReaders
 
     catalogue = Catalogue.default() if catalogue_file is None else Catalogue.load(catalogue_file)
     named = Columns.parse(columns)
     show = _show_json if as_json else _show
-    codes = [show(given_file(name), named, catalogue) for name in files]
+    put = beside(references)
+    with ConfinedReaders() as readers:
+        codes = [show(given_file(name), readers, named, put, catalogue) for name in files]
     click.get_current_context().exit(max(codes))
 
 
-def _show_json(file: File, columns: Columns, catalogue: Catalogue) -> int:
-    from xuankan.documents import Document, open_file
+def _show_json(
+    file: File, readers: ConfinedReaders, columns: Columns, put: Beside, catalogue: Catalogue
+) -> int:
+    from xuankan.cli.inputs import records_of
+    from xuankan.documents import Document
     from xuankan.errors import Unreadable
 
     try:
-        for found in open_file(file, columns).records():
+        opened = readers.open(file, columns)
+        for record in records_of(opened):
+            found = put(record, opened.kind.is_list)
             made = _document(found, catalogue) if isinstance(found, Document) else _problem(found)
             _write({"file": file.name, **made})
     except Unreadable as error:
@@ -91,15 +107,17 @@ def _problem(found: Problem) -> dict[str, Any]:
     return made
 
 
-def _show(file: File, columns: Columns, catalogue: Catalogue) -> int:
-    from xuankan.documents import Document, open_file
+def _show(file: File, readers: ConfinedReaders, columns: Columns, put: Beside, catalogue: Catalogue) -> int:
+    from xuankan.cli.inputs import records_of
+    from xuankan.documents import Document
     from xuankan.errors import Unreadable
 
     try:
-        opened = open_file(file, columns)
+        opened = readers.open(file, columns)
         echo(click.style(f"{file.name}: {opened.kind.label}", bold=True))
         documents = problems = 0
-        for found in opened.records():
+        for record in records_of(opened):
+            found = put(record, opened.kind.is_list)
             if isinstance(found, Document):
                 documents += 1
                 _show_document(found, catalogue, whole=not opened.kind.is_list)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xuankan.cli.options import catalogue_option, check_embedded, namespace_option, redis_option
+from xuankan.cli.options import (
+    catalogue_option,
+    check_embedded,
+    namespace_option,
+    redis_option,
+    references_option,
+)
 from xuankan.cli.ranking_options import as_options, asking
 from xuankan.outlets import echo
 
@@ -16,12 +22,14 @@ if TYPE_CHECKING:
 
     from xuankan import Outcome, Producer, RankingOptions
     from xuankan.documents import Document, Problem
+    from xuankan.documents.confined import ConfinedReaders
 
 _AT_ONCE = 16
 
 
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True), required=False)
+@references_option
 @click.option("--title", metavar="TEXT", help="The title, instead of a FILE.")
 @click.option("--abstract", metavar="TEXT", help="The abstract, instead of a FILE.")
 @asking
@@ -45,6 +53,7 @@ def recommend(
     file: str | None,
     title: str | None,
     abstract: str | None,
+    references: str | None,
     url: str | None,
     embedded: bool,
     namespace: str,
@@ -62,7 +71,7 @@ def recommend(
     started for this command, which takes a few seconds and needs the extra `cpu`.
 
     \b
-    xuankan recommend paper.pdf
+    xuankan recommend paper.pdf --references refs.bib
     xuankan recommend --title "Flow past a cylinder" --abstract "We study ..." --open-access
     xuankan recommend papers.jsonl --redis redis://queue.example.org --json > rankings.jsonl
     """  # noqa: D301  # click's mark is a real backspace
@@ -71,32 +80,40 @@ def recommend(
     check_embedded(click.get_current_context(), embedded)
 
     from xuankan.cli.running import run
-    from xuankan.documents import Document
+    from xuankan.documents.confined import ConfinedReaders
 
-    given = iter([Document(title or "", abstract or "")]) if file is None else _read(file)
     options = as_options(asked, deadline_s=timeout_s)
-    ended_well = run(
-        _recommend(given, options, None if embedded else url, namespace, catalogue_file, as_json)
-    )
+    with ConfinedReaders() as readers:
+        given = _given(title, abstract, references) if file is None else _read(file, references, readers)
+        ended_well = run(
+            _recommend(given, options, None if embedded else url, namespace, catalogue_file, as_json)
+        )
     click.get_current_context().exit(0 if ended_well else 4)
 
 
-def _read(name: str) -> Iterator[Document | Problem]:
+def _given(title: str | None, abstract: str | None, references: str | None) -> Iterator[Document | Problem]:
+    from xuankan.cli.inputs import beside
+    from xuankan.documents import Document
+
+    yield beside(references)(Document(title or "", abstract or ""), False)
+
+
+def _read(name: str, references: str | None, readers: ConfinedReaders) -> Iterator[Document | Problem]:
     """A file's documents.
 
     Raises:
         Unreadable: nothing can be had of the file.
     """
-    from xuankan.cli.inputs import given_file
-    from xuankan.documents import Problem, open_file
+    from xuankan.cli.inputs import beside, given_file, records_of
+    from xuankan.documents import Problem
     from xuankan.errors import Unreadable
 
-    file = given_file(name)
-    opened = open_file(file)
-    for found in opened.records():
+    file, put = given_file(name), beside(references)
+    opened = readers.open(file)
+    for found in records_of(opened):
         if isinstance(found, Problem) and not opened.kind.is_list:
             raise Unreadable(file.name, found.problem)
-        yield found
+        yield put(found, opened.kind.is_list)
 
 
 async def _recommend(
@@ -143,21 +160,21 @@ async def _recommend(
 async def _rank_one(
     producer: Producer, options: RankingOptions, index: int, one: Document | Problem
 ) -> Outcome:
-    from xuankan import Manuscript, Outcome, XuankanError
+    from xuankan import Outcome, XuankanError
     from xuankan.documents import Problem
-    from xuankan.documents.citations import with_citations
+    from xuankan.documents.citations import manuscript_of
     from xuankan.errors import ServerUnavailable, Unreadable
 
     if isinstance(one, Problem):
         return Outcome(index, {}, error=Unreadable(f"line {one.line}", one.problem))
     given = {"title": one.title, "abstract": one.abstract, "keywords": one.keywords}
     try:
-        ranking = await producer.rank(Manuscript.from_mapping(given), options)
+        ranking = await producer.rank(manuscript_of(one, producer.catalogue), options)
     except ServerUnavailable:
         raise
     except XuankanError as error:
         return Outcome(index, given, error=error)
-    return Outcome(index, given, ranking=with_citations(ranking, one, producer.catalogue))
+    return Outcome(index, given, ranking=ranking.after(one.warnings))
 
 
 def _show(outcome: Outcome, as_json: bool) -> bool:

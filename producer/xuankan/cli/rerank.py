@@ -93,8 +93,8 @@ def rerank(
     check_apart(backlog, out)
     options = as_options(asked)
     range_ = Shard.parse(shard)
-    rows = Backlog.open(backlog, Columns.parse(columns))
-    run(_rerank(rows, out, options, range_, in_flight, restart, url, namespace, catalogue_file))
+    with Backlog.open(backlog, Columns.parse(columns)) as rows:
+        run(_rerank(rows, out, options, range_, in_flight, restart, url, namespace, catalogue_file))
 
 
 async def _rerank(

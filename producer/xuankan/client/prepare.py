@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xuankan.candidates import Filters, FirstStage, select
 from xuankan.catalogue import Catalogue
@@ -88,7 +89,14 @@ class Preparer:
             reply=reply,
             traceparent=traceparent,
             warnings=tuple(warning[:MAX_TEXT] for warning in warnings[:MAX_WARNINGS]),
+            cited=self._cited(manuscript, selection.indices),
         )
+
+    def _cited(self, manuscript: Manuscript, candidates: NDArray[np.integer]) -> NDArray[np.uint32] | None:
+        if (cited := manuscript.cited) is None:
+            return None
+        counts = [cited.get(self.catalogue[int(index)].id, 0) for index in candidates]
+        return np.array(counts, dtype=np.uint32)
 
 
 def digest(manuscript: Manuscript, options: RankingOptions, request_id: str) -> str:
@@ -100,6 +108,7 @@ def digest(manuscript: Manuscript, options: RankingOptions, request_id: str) -> 
     asked = (
         request_id,
         *(manuscript.title, manuscript.abstract, manuscript.keywords),
+        None if manuscript.cited is None else sorted(manuscript.cited.items()),
         options.top_k,
         candidates if isinstance(candidates, int) else sorted(candidates),
         asdict(options.filters or Filters()),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from xuankan.errors import (
     ProtocolError,
@@ -91,6 +91,10 @@ class Ranking:
     def few_fit(self) -> bool:
         """Whether few journals of the catalogue fit the manuscript, whatever their order."""
         return self.fit is not None and self.fit < _FEW_FIT
+
+    def after(self, warnings: Iterable[str]) -> Ranking:
+        """The same ranking with other warnings before its own."""
+        return replace(self, warnings=(*warnings, *self.warnings))
 
     def __iter__(self) -> Iterator[RankedJournal]:
         return iter(self.journals)

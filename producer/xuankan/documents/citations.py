@@ -6,18 +6,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from xuankan.catalogue import Catalogue
 from xuankan.catalogue.issn import normalise_issn
 from xuankan.documents.model import Document, Reference
+from xuankan.manuscript import Manuscript
 from xuankan.unicode import normalized
-
-if TYPE_CHECKING:
-    from xuankan.client.rankings import Ranking
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _DOI: Final = re.compile(r"10\.\d{4,9}/[^\s\"<>{},;]+")
@@ -62,24 +60,14 @@ def cited_journals(references: Iterable[Reference], catalogue: Catalogue) -> Map
     return dict(found.most_common())
 
 
-def with_citations(ranking: Ranking, document: Document, catalogue: Catalogue) -> Ranking:
-    """A ranking with what is known of its manuscript's file.
+def manuscript_of(document: Document, catalogue: Catalogue) -> Manuscript:
+    """What is ranked of a document: its texts, and which journals it cites if it holds references.
 
-    Journals get `cited` in their metadata, if the file holds references: how many of them are to the journal.
-    The document's warnings come before the ranking's own. No score changes.
+    Raises:
+        ManuscriptError: it cannot be ranked.
     """
-    if document.warnings:
-        ranking = replace(ranking, warnings=(*document.warnings, *ranking.warnings))
-    if not document.references:
-        return ranking
-    cited = cited_journals(document.references, catalogue)
-    return replace(
-        ranking,
-        journals=tuple(
-            replace(place, metadata={**place.metadata, "cited": cited.get(place.journal, 0)})
-            for place in ranking.journals
-        ),
-    )
+    cited = cited_journals(document.references, catalogue) if document.references else None
+    return Manuscript(document.title, document.abstract, document.keywords, cited)
 
 
 def fold_name(title: str) -> str:

@@ -2,7 +2,9 @@
 
 charset-normalizer and chardet want more text than a table's accents are: of a short Chinese file the former
 says Korean, of a French one too. Whether letters come out that are common in the languages of an encoding
-tells better, because a wrong encoding gives rare characters and signs.
+tells better, because a wrong encoding gives rare characters and signs. A few titles hold few of the commonest
+characters of Chinese or Japanese; so there it counts too whether all are everyday ones, which the standards
+have put into rows of their own.
 """
 
 from __future__ import annotations
@@ -40,10 +42,21 @@ _COMMON: Final = {
     "cp1254": frozenset("çğıöşüâîûÇĞİÖŞÜ’“”–\xa0"),
     "mac_roman": frozenset(_LATIN),
 }
+# First bytes of the rows of everyday characters: punctuation, syllables, the first level of ideographs.
+_EVERYDAY: Final = {
+    "gb18030": frozenset([*range(0xA1, 0xA4), *range(0xB0, 0xD8)]),
+    "big5": frozenset(range(0xA1, 0xC7)),
+    "cp932": frozenset([*range(0x81, 0x84), *range(0x88, 0x98)]),
+    "euc_jp": frozenset([0xA1, 0xA4, 0xA5, *range(0xB0, 0xD0)]),
+    "cp949": frozenset([0xA1, *range(0xB0, 0xC9)]),
+}
+_HIGH_ONLY: Final = frozenset({"gb18030", "euc_jp", "cp949"})
+"""Of these the second byte is high too; behind a Western accent mostly a letter of ASCII stands."""
 _WESTERN: Final = frozenset({"cp1252", "cp1250", "cp1254", "mac_roman"})
 _RUN: Final = re.compile(r"[^\W\d_A-Za-z]{3,}")
-_CASE: Final = re.compile(r"(?<=[^\W\d_])[^\W\d_](?=[^\W\d_])")
+_HALF_LATIN: Final = re.compile(r"[A-Za-z][^\W\d_A-Za-z]|[^\W\d_A-Za-z][A-Za-z]")
 _ENOUGH: Final = 0.2
+_EVERYDAY_WEIGHT: Final = 0.8
 
 
 def guess_encoding(sample: bytes) -> str:
@@ -55,9 +68,21 @@ def guess_encoding(sample: bytes) -> str:
         except UnicodeDecodeError:
             continue
         score = _score(text, letters, is_western=name in _WESTERN)
+        if name in _EVERYDAY:
+            score += _EVERYDAY_WEIGHT * _everyday(text, name)
+        elif name not in _WESTERN:  # no word is half in Greek, say, and half in Latin letters
+            score -= len(_HALF_LATIN.findall(text)) / max(1, sum(character > "\x7f" for character in text))
         if score > best_score:
             best, best_score = name, score
     return best
+
+
+def _everyday(text: str, name: str) -> float:
+    """The share of everyday ones among characters that are not ASCII."""
+    foreign = [character.encode(name, "replace") for character in text if character > "\x7f"]
+    lowest = 0xA1 if name in _HIGH_ONLY else 0x40
+    usual = sum(len(two) == 2 and two[0] in _EVERYDAY[name] and two[1] >= lowest for two in foreign)
+    return usual / len(foreign) if foreign else 0.0
 
 
 def _score(text: str, letters: frozenset[str], *, is_western: bool) -> float:

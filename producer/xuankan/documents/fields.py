@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,10 @@ _REFERENCE_JOURNALS: Final = (
     "series title",
 )
 _YEAR: Final = re.compile(r"(?<!\d)(?:1[89]|20)\d\d(?!\d)")
+# As pandas writes a column of lists into a table.
+_PYTHON_LIST: Final = re.compile(
+    r"\s*\[(?:'[^'\\\n]*'|\"[^\"\\\n]*\")(?:,\s*(?:'[^'\\\n]*'|\"[^\"\\\n]*\"))*\]\s*"
+)
 _DOI: Final = re.compile(r"10\.\d{4,9}/[^\s\"<>]+")
 _ISSN: Final = re.compile(r"(?<![\w-])\d{4}-?\d{3}[\dXx](?![\w-])")
 
@@ -158,6 +163,8 @@ def keywords_of(value: Any) -> tuple[str, ...]:
     if is_nothing(value):
         return ()
     if isinstance(value, str):
+        if _PYTHON_LIST.fullmatch(value):
+            return split_keywords([plain(one) for one in ast.literal_eval(value.strip())])
         return split_keywords(plain_lines(value))
     if isinstance(value, Mapping):
         held = cast("Mapping[str, Any]", value)

@@ -81,7 +81,8 @@ _TEXTS: Final[Mapping[str, re.Pattern[str] | tuple[re.Pattern[str], ...]]] = {
     ),
     "ris": re.compile(r"^(?:\ufeff|[^\S\n])*TY {0,2}-(?:\s|$)", re.MULTILINE),
     "isi": re.compile(
-        r"\A\s*+(?:FN (?:Clarivate|ISI|Thomson)[^\n]*+\s++(?:VR [\d.]+\s++)?)?(?:PT [A-Z]\s++|FN )(?=[A-Z])"
+        r"\A\s*+(?:FN (?:Clarivate|ISI|Thomson)[^\n]*+\s++(?:VR [\d.]+\s++)?)?(?:PT [A-Z]\s++|FN )(?=[A-Z])|"
+        r"\A[^\n]*+\nVR [\d.]+[^\S\n]*+\nPT [A-Z][^\S\n]*+\n[A-Z][A-Z\d] "  # a damaged first line
     ),
     "enw": (re.compile(r"^%0 \S", re.MULTILINE), re.compile(r"^%[A-Z] ", re.MULTILINE)),
     "latex": re.compile(

@@ -17,6 +17,12 @@ MAX_RECORD_BYTES: Final = 1_600_000
 takes up to 12 bytes in JSON."""
 MAX_DOCUMENT_BYTES: Final = 64 * 2**20
 """Of a file that is one document and read as a whole: a paper with its figures."""
+MEMORY_BYTES: Final = 4 * 2**30
+"""Of the process that reads for the commands. Lists take some 100 MB; spreadsheets about ten times their
+unpacked size."""
+PROCESSOR_S: Final = 60
+"""Of its processor's time, for a record or until more of the file is read. Large papers take seconds."""
+NO_RECORD: Final = "there is no record in it"
 _SHOWN: Final = 2_000
 
 

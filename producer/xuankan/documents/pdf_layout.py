@@ -67,10 +67,15 @@ def title_of(lines: Sequence[Line], named: str) -> str:
     printed = "" if not found else clean_title(join([_unmarked(found, at) for at in range(len(found))]))
     known = is_name(named) and letters(named) in letters(" ".join(line.text for line in head))
     if known and (letters(printed) in letters(named) or letters(named) in letters(printed)):
-        return clean_title(max(named, printed, key=lambda text: len(letters(text))))
+        return clean_title(max(named, printed, key=_told))
     if known and (not found or found[0].size < _DISTINCT * body):
         return clean_title(named)
     return printed
+
+
+def _told(title: str) -> tuple[int, int]:
+    """How much a title says: letters, then words; properties lack the space where a printed line ended."""
+    return len(letters(title)), sum(len(word) > 1 for word in title.split())
 
 
 def body_size(lines: Sequence[Line]) -> float:
@@ -142,14 +147,23 @@ def is_authors(text: str) -> bool:
 
 def _title_blocks(head: Sequence[Line]) -> Iterator[list[Line]]:
     """Lines of about one size close to each other; so a title's line in italics stays with the others."""
-    block: list[Line] = []
+    blocks: list[list[Line]] = []
     for line in head:
-        if block and not _same_title(block, line):
-            yield block
-            block = []
-        block.append(line)
-    if block:
-        yield block
+        # A column beside the title, as of a journal's notes, stands between its lines from top to bottom.
+        for block in reversed(blocks):
+            if _same_title(block, line):
+                block.append(line)
+                break
+            if not _is_beside(block[-1], line):
+                blocks.append([line])
+                break
+        else:
+            blocks.append([line])
+    yield from blocks
+
+
+def _is_beside(one: Line, other: Line) -> bool:
+    return one.right <= other.left or other.right <= one.left
 
 
 def _same_title(block: Sequence[Line], line: Line) -> bool:

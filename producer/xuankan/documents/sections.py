@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from xuankan.documents.joining import join, split_lines
@@ -67,6 +67,13 @@ _END_LINE: Final = re.compile(
 _SHORT_NOTE: Final = re.compile(
     r"^(?:\S{0,30}\s){0,4}\S{1,60}@\S+\.\w+\W*$|^[A-Z][^.]{3,60}\b(?:19|20)\d\d\s*[,;:]\s*\d[\d\s,;:()–-]*$|"
     r"^.{3,80}\bcontributed\s+equally\b.{0,40}$|^\s*(?:https?://|www\.)\S+\s*$"
+)
+# What submission systems ask for, behind the abstract or the keywords.
+_COUNT: Final = re.compile(
+    r"\s*[\[(]?\b(?:(?:total|abstract|manuscript|main\s+text)\s+)?(?:(?:word|character)s?\s+counts?|"
+    r"number\s+of\s+(?:words|characters|pages|figures|tables))\s*(?:\(.{0,30}\)\s*)?[:：=]\s*"
+    r"(?:[^\W\d]+\s+){0,2}\d.{0,60}$",
+    re.IGNORECASE,
 )
 _FIRST_SECTION: Final = re.compile(r"^\s*(?:§\s*)?(?:1|I|A)[.)]?\s+[A-Z][\w\s,:&’'–-]{2,60}$")
 _STRUCTURE: Final = re.compile(
@@ -142,7 +149,8 @@ class _SectionFinder:
 
     def run(self, blocks: Sequence[Block]) -> Sections:
         start = len(blocks)
-        for number, block in enumerate(blocks):
+        for number, given in enumerate(blocks):
+            block = given if given.heading else _uncounted(given)
             if self._begins(block, number):
                 start = min(start, number)
             elif self._into is not None and not self._goes_on(block):
@@ -237,6 +245,13 @@ class _SectionFinder:
         self._gap = False
         self._keywords.append(line)
         return True
+
+
+def _uncounted(block: Block) -> Block:
+    """A block without the count of words at its end; empty, and so a boundary, if it says nothing else."""
+    if "count" not in (folded := block.text.casefold()) and "number of" not in folded:
+        return block
+    return replace(block, text=_COUNT.sub("", block.text))
 
 
 def is_heading(line: str) -> bool:

@@ -1,4 +1,7 @@
-"""`python -m xuankan.portal.extract_child SUFFIX`: reads one file from standard input, prints what it holds.
+"""`python -m xuankan.portal.extract_child`: reads one file from standard input, prints what it holds.
+
+The first line of standard input is JSON: `suffix` of the file's name, what is `asked`, and the `journals`
+that are looked for among references. The file follows.
 
 This is the process that may die: of a zip bomb, of a PDF that loops, of a fault in a library.
 """
@@ -6,35 +9,25 @@ This is the process that may die: of a zip bomb, of a PDF that loops, of a fault
 from __future__ import annotations
 
 import json
-import resource
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from xuankan.bounded import confine
+
 if TYPE_CHECKING:
-    from xuankan.documents import File
+    from xuankan.catalogue import Catalogue
+    from xuankan.documents import Document, File
 
 _MEMORY_BYTES: Final = 512 * 2**20
 """Files take 30 to 120 MiB, those of 20 MiB too. `gateway.READING_AT_ONCE` of these, the uploads that wait
 and the portal itself make the limit that deploy/ gives a portal, 2 GiB: change them together."""
 _CPU_S: Final = 20
-_OPEN_FILES: Final = 64
 _MAX_WARNINGS: Final = 5
 
 
-def _limit() -> None:
-    for limit, value in (
-        (resource.RLIMIT_AS, _MEMORY_BYTES),
-        (resource.RLIMIT_CPU, _CPU_S),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
-
-
-def answer(file: File) -> dict[str, Any]:
+def manuscripts(file: File, catalogue: Callable[[], Catalogue]) -> dict[str, Any]:
     """What a file holds, in plain values; or `error`.
 
     Raises:
@@ -67,11 +60,38 @@ def answer(file: File) -> dict[str, Any]:
         warnings.append(_left_out(problems))
     return {
         "format": opened.kind.name,
-        "manuscripts": [
-            {"title": one.title, "abstract": one.abstract, "keywords": list(one.keywords)} for one in found
-        ],
+        "manuscripts": [_plain(one, catalogue) for one in found],
         "left_out": seen - len(found),
         "warnings": warnings,
+    }
+
+
+def references(file: File, catalogue: Callable[[], Catalogue]) -> dict[str, Any]:
+    """A file as a reference list, in plain values.
+
+    Raises:
+        Unreadable: it lists nothing, or nothing can be had of it.
+    """
+    from xuankan.documents.citations import cited_journals
+    from xuankan.documents.reference_lists import read_references
+
+    found = read_references(file)
+    return {
+        "references": len(found.references),
+        "cited": dict(cited_journals(found.references, catalogue())),
+        "warnings": found.warnings,
+    }
+
+
+def _plain(found: Document, catalogue: Callable[[], Catalogue]) -> dict[str, Any]:
+    from xuankan.documents.citations import cited_journals
+
+    return {
+        "title": found.title,
+        "abstract": found.abstract,
+        "keywords": found.keywords,
+        "references": len(found.references),
+        "cited": dict(cited_journals(found.references, catalogue())) if found.references else None,
     }
 
 
@@ -82,8 +102,10 @@ def _left_out(problems: list[str]) -> str:
 
 
 def _nothing(problems: list[str]) -> str:
+    from xuankan.documents.model import NO_RECORD
+
     if not problems:
-        return "there is no record in it"
+        return NO_RECORD
     if len(problems) == 1:
         return problems[0]
     return f"none of its {len(problems)} records can be used; of the first: {problems[0]}"
@@ -91,18 +113,26 @@ def _nothing(problems: list[str]) -> str:
 
 def main() -> None:
     """Answer on standard output in JSON: what was found, or `error`."""
-    _limit()
+    confine(_MEMORY_BYTES, _CPU_S)
     from xuankan.documents import File
     from xuankan.errors import Unreadable
 
-    suffix = sys.argv[1] if len(sys.argv) > 1 else ""
+    head: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+    suffix = head["suffix"]
+    read = references if head["asked"] == "references" else manuscripts
     try:
-        found = answer(File(f"file{suffix}", data=sys.stdin.buffer.read()))
+        found = read(File(f"file{suffix}", data=sys.stdin.buffer.read()), partial(_catalogue, head))
     except Unreadable as error:
         found = {"error": str(error).removeprefix(f"{error.field}: ")}
     except ModuleNotFoundError as error:
         found = {"error": f"files called {suffix} are not read here: the portal lacks {error.name}"}
     json.dump(found, sys.stdout)
+
+
+def _catalogue(head: dict[str, Any]) -> Catalogue:
+    from xuankan.catalogue import Catalogue, Journal
+
+    return Catalogue(tuple(Journal(id_, title, issns=tuple(issns)) for id_, title, issns in head["journals"]))
 
 
 if __name__ == "__main__":

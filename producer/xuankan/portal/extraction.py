@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -11,9 +12,10 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from xuankan.catalogue import Catalogue
 from xuankan.errors import XuankanError
 from xuankan.portal.api_keys import Caller
-from xuankan.portal.extract import MAX_FILE_BYTES, Extraction, extract
+from xuankan.portal.extract import MAX_FILE_BYTES, extract, extract_references
 from xuankan.portal.gateway import FILES_EACH, GONE, Gateway, hung_up, read_body, whose
 from xuankan.portal.problems import problem_of, unavailable
 from xuankan.portal.queries import FileQuery
@@ -23,6 +25,8 @@ _TURN_S: Final = 30.0
 """How long a file waits to be read before its caller is told to come again."""
 _LAST_S: Final = 6.0
 """How long a portal that drains goes on reading; less than it lets calls live."""
+Extractor = Callable[[bytes, str, Catalogue], Coroutine[Any, Any, object]]
+
 
 # The names of `documents.kinds`, in its order; a test compares them.
 Format = Literal[
@@ -55,6 +59,13 @@ class ExtractedBody(Struct):
     title: str
     abstract: str
     keywords: Sequence[str]
+    references: Annotated[int, Meta(description="How many works it lists.")]
+    cited: Annotated[
+        Mapping[str, int] | None,
+        Meta(
+            description="Journal id -> how many of them are to it, for /v1/rankings; null if it lists none."
+        ),
+    ]
 
 
 class ExtractionBody(Struct):
@@ -66,8 +77,34 @@ class ExtractionBody(Struct):
     warnings: Annotated[Sequence[str], Meta(description="What the author should check.")]
 
 
+class ReferencesBody(Struct):
+    """A file as a manuscript's reference list."""
+
+    references: Annotated[int, Meta(description="How many works it lists.")]
+    cited: Annotated[
+        Mapping[str, int], Meta(description="Journal id -> how many of them are to it, for /v1/rankings.")
+    ]
+    warnings: Annotated[Sequence[str], Meta(description="What the author should check.")]
+
+
 async def extraction(gateway: Gateway, request: Request, caller: Caller, query: FileQuery) -> Response:
     """`POST /v1/extract`."""
+    return await _extracted(gateway, request, caller, query.name, extract, ExtractionBody)
+
+
+async def references(gateway: Gateway, request: Request, caller: Caller, query: FileQuery) -> Response:
+    """`POST /v1/references`."""
+    return await _extracted(gateway, request, caller, query.name, extract_references, ReferencesBody)
+
+
+async def _extracted(
+    gateway: Gateway,
+    request: Request,
+    caller: Caller,
+    file_name: str,
+    extractor: Extractor,
+    body: type[Struct],
+) -> Response:
     name = whose(request, caller)
     held = 0
 
@@ -81,7 +118,11 @@ async def extraction(gateway: Gateway, request: Request, caller: Caller, query: 
         raise unavailable(f"{FILES_EACH} of your files are being read: send the next one when one is done")
     try:
         data = await read_body(request, MAX_FILE_BYTES, hold)
-        found = await _unless_gone(gateway, request, _read(gateway, name, data, query.name))
+        found = await _unless_gone(
+            gateway,
+            request,
+            _read(gateway, name, partial(extractor, data, file_name, gateway.catalogue), len(data)),
+        )
     except XuankanError as error:
         raise problem_of(error) from None
     finally:
@@ -89,23 +130,25 @@ async def extraction(gateway: Gateway, request: Request, caller: Caller, query: 
         gateway.files.give_back(name)
     if found is None:
         return Response(status_code=GONE)
-    body = msgspec.convert(found, ExtractionBody, from_attributes=True)
-    return Response(encode(body), 200, {"Cache-Control": "no-store"}, "application/json")
+    answer = encode(msgspec.convert(found, body, from_attributes=True))
+    return Response(answer, 200, {"Cache-Control": "no-store"}, "application/json")
 
 
-async def _read(gateway: Gateway, whose_file: str, data: bytes, name: str) -> Extraction:
+async def _read(
+    gateway: Gateway, whose_file: str, reads: Callable[[], Coroutine[Any, Any, object]], size_bytes: int
+) -> object:
     """Read a file when it is its turn."""
     try:
-        async with asyncio.timeout(_TURN_S) as patience, gateway.reading.taken(whose_file, len(data)):
+        async with asyncio.timeout(_TURN_S) as patience, gateway.reading.taken(whose_file, size_bytes):
             patience.reschedule(None)
-            return await extract(data, name)
+            return await reads()
     except TimeoutError:
         raise unavailable("too many files are being read: try again in a few seconds") from None
 
 
 async def _unless_gone(
-    gateway: Gateway, request: Request, reading: Coroutine[Any, Any, Extraction]
-) -> Extraction | None:
+    gateway: Gateway, request: Request, reading: Coroutine[Any, Any, object]
+) -> object | None:
     """What was read; None if the caller went away meanwhile, and then nothing reads any more.
 
     Raises:

@@ -131,6 +131,18 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
             problems=("body_timeout", "too_large", "unusable", *_QUEUE),
         ),
     },
+    "/v1/references": {
+        "POST": Operation(
+            "references",
+            extraction.references,
+            "Count the journals that a reference list cites: a bibliography, a .bbl, a pasted list, a paper",
+            {200: extraction.ReferencesBody},
+            counted="ranking",
+            query=FileQuery,
+            body=bytes,
+            problems=("body_timeout", "too_large", "unusable", *_QUEUE),
+        ),
+    },
     "/v1/service": {
         "GET": Operation(
             "service",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
@@ -12,7 +13,7 @@ from xuankan.candidates import Filters
 from xuankan.catalogue import Catalogue, Journal
 from xuankan.client.options import RankingOptions
 from xuankan.client.rankings import Ranking
-from xuankan.manuscript import MAX_CHARACTERS, Manuscript
+from xuankan.manuscript import MAX_CHARACTERS, MAX_CITED, Manuscript
 from xuankan.portal.problems import CallProblem
 from xuankan.protocol.keys import Lane
 from xuankan.protocol.ranked import RankedJournal
@@ -64,6 +65,13 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
     title: _Text | None = None
     abstract: _Text | None = None
     keywords: Annotated[list[_Text], Meta(max_length=100)] | None = None
+    cited: Annotated[
+        Mapping[_Word, Annotated[int, Meta(ge=0, le=MAX_CITED)]] | None,
+        Meta(
+            description="Journal id -> how many of the manuscript's references are to it, as /v1/extract and "
+            "/v1/references count them. It changes no score; the ranking repeats it. null: not known."
+        ),
+    ] = None
     top_k: Annotated[
         int, Meta(ge=1, le=_MAX_CANDIDATES, description="How many journals to return at most.")
     ] = 10
@@ -93,10 +101,10 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
         values: Any = msgspec.json.decode(body)
         if isinstance(values, dict):
             named = cast(dict[str, Any], values)
-            for name in ("top_k", "candidates"):
-                # As PHP and R write whole numbers; JSON Schema counts them as integers too.
-                if isinstance(value := named.get(name), float) and value.is_integer():
-                    named[name] = int(value)
+            _make_whole(named, ("top_k", "candidates"))
+            if isinstance(cited := named.get("cited"), dict):
+                counts = cast(dict[str, Any], cited)
+                _make_whole(counts, tuple(counts))
         return msgspec.convert(cast(Any, values), cls)
 
     def manuscript(self) -> Manuscript:
@@ -105,9 +113,8 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
         Raises:
             ManuscriptError: it cannot be ranked.
         """
-        return Manuscript.from_mapping(
-            {"title": self.title, "abstract": self.abstract, "keywords": self.keywords}
-        )
+        texts = {"title": self.title, "abstract": self.abstract, "keywords": self.keywords}
+        return replace(Manuscript.from_mapping(texts), cited=self.cited)
 
     def options(self) -> RankingOptions:
         """How to rank it.
@@ -133,6 +140,13 @@ class RankingRequest(Struct, forbid_unknown_fields=True):
     def scored(self) -> int:
         """How many journals are scored at most."""
         return len(self.journals) if self.journals is not None else self.candidates or 100
+
+
+def _make_whole(values: dict[str, Any], names: Sequence[str]) -> None:
+    """Whole numbers as PHP and R write them, 7.0; JSON Schema counts them as integers too."""
+    for name in names:
+        if isinstance(value := values.get(name), float) and value.is_integer():
+            values[name] = int(value)
 
 
 class JournalBody(Struct):
@@ -189,6 +203,10 @@ class PlaceBody(Struct):
     ]
     evidence: Annotated[
         list[PaperBody], Meta(description="Its papers that are most like the manuscript, the nearest first.")
+    ]
+    cited: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="How many of the manuscript's references are to it; null if they are not known."),
     ]
     journal: JournalBody
 
@@ -306,6 +324,7 @@ def _place(place: RankedJournal, catalogue: Catalogue) -> PlaceBody:
         encoder=place.encoder,
         nearness=place.nearness,
         evidence=[PaperBody(paper.title, paper.year, paper.link, paper.nearness) for paper in place.evidence],
+        cited=place.metadata.get("cited"),
         journal=JournalBody(**facts, examples=known.examples if known else ()),
     )
 

@@ -108,6 +108,10 @@ class Fields:
             raise self._wrong(name, f"bin of at most {max_items} little-endian {dtype.name} items")
         return np.frombuffer(value, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False)
 
+    def optional_array(self, name: str, dtype: np.dtype[_Scalar], max_items: int) -> NDArray[_Scalar] | None:
+        """An array, or nil or absent."""
+        return None if self._fields.get(name) is None else self.array(name, dtype, max_items)
+
     def texts(self, name: str, max_items: int, max_length: int) -> tuple[str, ...]:
         """A list of texts."""
         items = self.items(name, max_items)

@@ -70,6 +70,8 @@ class Request:
         traceparent: W3C trace context.
         enqueued_ms: Unix time on the producer's clock.
         warnings: what the producer noticed about the manuscript; repeated in the result.
+        cited: uint32 [N], how many of the manuscript's references are to each candidate; None if nothing is
+            known of its references.
     """
 
     id: str
@@ -85,6 +87,7 @@ class Request:
     reply: str | None = None
     traceparent: str | None = None
     warnings: tuple[str, ...] = ()
+    cited: NDArray[np.uint32] | None = None
 
     def encode(self) -> bytes:
         """Encode as one msgpack map."""
@@ -104,6 +107,7 @@ class Request:
                 "reply": self.reply,
                 "traceparent": self.traceparent,
                 "warnings": list(self.warnings),
+                "cited": None if self.cited is None else self.cited.astype("<u4", copy=False).tobytes(),
             }
         )
 
@@ -127,6 +131,9 @@ class Request:
         first_stage = fields.array("first_stage", _FLOAT32, MAX_CANDIDATES)
         if len(first_stage) != len(candidates) or not np.isfinite(first_stage).all():
             raise ProtocolError("first_stage", f"must be {len(candidates)} finite numbers, one per candidate")
+        cited = fields.optional_array("cited", _UINT32, MAX_CANDIDATES)
+        if cited is not None and len(cited) != len(candidates):
+            raise ProtocolError("cited", f"must be {len(candidates)} numbers, one per candidate")
         return cls(
             id=_request_id(fields),
             lane=cast(Lane, _one_of(fields, "lane", LANES)),
@@ -141,6 +148,7 @@ class Request:
             reply=_reply(fields),
             traceparent=fields.optional_text("traceparent", 128),
             warnings=fields.texts("warnings", MAX_WARNINGS, MAX_TEXT),
+            cited=cited,
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +67,18 @@ def rank(
                 logit=logit,
                 cross_encoder=_known(row),
                 first_stage=first,
-                metadata=served.metadata[journal],
+                metadata=_metadata(request, candidate, served.metadata[journal]),
                 encoder=encoder,
                 nearness=nearness,
                 evidence=evidence,
             )
         )
     return tuple(places)
+
+
+def _metadata(request: Request, candidate: int, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the catalogue knows of a journal, and how often the manuscript cites it if the request says."""
+    return known if request.cited is None else {**known, "cited": int(request.cited[candidate])}
 
 
 def _fused(

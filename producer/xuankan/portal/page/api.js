@@ -44,6 +44,8 @@ export async function count(filters) {
 
 export const extract = (file) => json(`v1/extract?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
 
+export const references = (file) => json(`v1/references?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
+
 /** Submit; the answer is a ranking (status `done`) or a request that waits. */
 export const submit = (request, signal) =>
   json("v1/rankings?wait_s=0", {

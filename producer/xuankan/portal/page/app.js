@@ -5,6 +5,7 @@ import { clearCompared, showTray } from "./compare.js";
 import { $, h } from "./dom.js";
 import { forget } from "./files.js";
 import * as form from "./form.js";
+import { cited, showReferences } from "./references.js";
 import { showRanking } from "./results.js";
 import { apply, language, percent, seconds, setLanguage, t, translate } from "./speech.js";
 
@@ -100,7 +101,7 @@ async function submit() {
     return;
   }
   const asked = form.filters();
-  await track(manuscript, (signal) => api.submit({ ...manuscript, filters: asked, top_k: TOP_K, deadline_s: DEADLINE_S }, signal));
+  await track(manuscript, (signal) => api.submit({ ...manuscript, cited: cited(), filters: asked, top_k: TOP_K, deadline_s: DEADLINE_S }, signal));
 }
 
 /** Show a request from its first answer to its ranking. A newer one takes its place. */
@@ -212,6 +213,7 @@ $("reset").addEventListener("click", () => {
 $("language").addEventListener("click", () => {
   setLanguage(language === "zh" ? "en" : "zh");
   form.translateForm();
+  showReferences();
   showService();
   showTray();
   show(view);

@@ -54,6 +54,7 @@ function table() {
     ["quartile", ({ journal }) => journal.quartile],
     ["issn", ({ journal }) => journal.issns.join(", ")],
     ["subjects", ({ journal }) => journal.subjects.join(", ")],
+    ["cited_row", ({ cited }) => (cited === null ? null : number(cited))],
     ["similar", (place) => (place.evidence.length ? papers(place) : null)],
     ["evidence", ({ journal }) => (journal.examples?.length ? h("ul", { lang: "en" }, journal.examples.map((title) => h("li", {}, title))) : null)],
     ["homepage", ({ journal }) => (page(journal) ? outside(page(journal), t("visit"), `${journal.title}, ${t("new_tab")}`) : null)],

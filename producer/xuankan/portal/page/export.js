@@ -13,6 +13,7 @@ const COLUMNS = [
   ["languages", (place) => place.journal.languages.join("; ")],
   ["subjects", (place) => place.journal.subjects.join("; ")],
   ["homepage", (place) => place.journal.homepage],
+  ["cited", (place) => place.cited],
   ["similar_papers", (place) => place.evidence.map(({ title, year, link }) => [`${title} (${year})`, link].filter(Boolean).join(" ")).join("; ")],
 ];
 

@@ -3,8 +3,11 @@
 import * as api from "./api.js";
 import { $, h } from "./dom.js";
 import { fill } from "./form.js";
+import { foundReferences, forgetReferences, readReferences } from "./references.js";
 import { t, translate } from "./speech.js";
 
+// Endings of papers; of two files that are given together, the other one is the reference list.
+const PAPER = /\.(docm|docx|latex|ltx|markdown|md|nxml|odt|pdf|tex|text|txt|zip)$/i;
 let reading = 0;
 
 function say(parts, wrong = false) {
@@ -15,15 +18,24 @@ function say(parts, wrong = false) {
 export const forget = () => {
   reading += 1;
   say([]);
+  forgetReferences();
 };
 
-async function read(file) {
+/** A manuscript, and its reference list if there are two files. */
+function readAll(files) {
+  const paper = files.find(({ name }) => PAPER.test(name)) ?? files[0];
+  const list = files.find((file) => file !== paper);
+  if (paper) read(paper, list);
+}
+
+async function read(file, list) {
   const mine = (reading += 1);
   say([{ text: t("reading_file", { name: file.name }) }]);
   $("drop").classList.add("busy");
   try {
     const found = await api.extract(file);
     if (mine !== reading) return;
+    if (list) readReferences(list);
     const warnings = found.warnings.map((warning) => translate(warning));
     if (found.manuscripts.length > 1) {
       if (found.left_out) warnings.push({ text: t("file_left_out", { n: found.left_out }) });
@@ -42,6 +54,7 @@ async function read(file) {
 
 function take(file, manuscript, warnings) {
   fill(manuscript);
+  foundReferences(file.name, manuscript);
   say([{ text: t("file_read", { name: file.name }) }, ...warnings]);
   $("title").focus();
 }
@@ -75,8 +88,7 @@ function pick(file, manuscripts, warnings) {
 }
 
 $("file").addEventListener("change", () => {
-  const [file] = $("file").files;
-  if (file) read(file);
+  readAll([...$("file").files]);
   $("file").value = ""; // the same file may be chosen again
 });
 
@@ -99,6 +111,5 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   inside = 0;
   $("dropping").hidden = true;
-  const [file] = event.dataTransfer.files;
-  if (file) read(file);
+  readAll([...event.dataTransfer.files]);
 });

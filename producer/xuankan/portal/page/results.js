@@ -82,6 +82,7 @@ function card(place, best) {
       { class: "body" },
       h("h3", { tabindex: "-1" }, h("span", { class: "unseen" }, `${place.rank}. `), outside(page(journal), journal.title, t("new_tab"))),
       h("p", { class: "fit" }, bar(place.score, best), h("span", {}, t("fit_of", { percent: percent(place.score) }))),
+      place.cited ? h("p", { class: "cited" }, place.cited === 1 ? t("cited_once") : t("cited", { n: place.cited })) : null,
       place.evidence.length ? h("section", { class: "similar" }, h("h4", {}, t("similar")), papers(place)) : null,
       h(
         "p",
