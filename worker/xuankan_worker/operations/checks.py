@@ -43,13 +43,13 @@ def _is_installed(module: str) -> bool:
 
 def _release(directory: Path, catalogue: Catalogue | None, found: list[Finding]) -> Manifest | None:
     """Check a release; None if it cannot be served."""
-    from xuankan_worker.engines.tensorrt.plan import ENGINES, PLAN
+    from xuankan_worker.engines.tensorrt.plan import ENGINE_MANIFEST, ENGINES
     from xuankan_worker.manifest import template_of
 
     absent: list[str] = []
     try:
         manifest = Manifest.load(directory)
-        if any((directory / ENGINES).glob(f"*/{PLAN}")):
+        if any((directory / ENGINES).glob(f"*/{ENGINE_MANIFEST}")):
             absent = [name for name in manifest.files if not (directory / name).exists()]
         manifest.verify(directory, absent)
         template_of(manifest, directory)
@@ -138,7 +138,7 @@ def _engine(
     except XuankanError as error:  # a release of engines alone has no graph
         return Finding(AREA, "engine", "failure", f"{reason}; {error}" if reason else str(error), _INSTALL)
     if reason:
-        remedy = "xuankan model export --out DIR, xuankan model build DIR, xuankan worker run --model DIR"
+        remedy = "xuankan model build, or xuankan model build DIR and xuankan worker run --model DIR"
         return Finding(AREA, "engine", "warning", f"{fact}; the GPU is not used: {reason}", remedy)
     return Finding(AREA, "engine", "ok", fact)
 
@@ -150,17 +150,21 @@ def _try_plan(directory: Path, gpu: GpuIdentity, libraries: list[Library]) -> st
         EngineError: there is none that fits, or it does not load.
     """
     from xuankan_worker.engines.tensorrt.library import LoadedPlan
-    from xuankan_worker.engines.tensorrt.plan import PLAN, find_plan
+    from xuankan_worker.engines.tensorrt.plan import find_plan, plan_file
 
     refusals: list[str] = []
     for library in libraries:
         try:
             folder, built = find_plan(directory, library, gpu.capability)
-            LoadedPlan(library, folder / PLAN).close()
+            for kind in built.plans:
+                LoadedPlan(library, folder / plan_file(kind)).close()
         except EngineError as error:
             refusals.append(str(error))
             continue
-        return f"{library}, {built.precision}, {len(built.shapes)} shapes; the plan {folder.name} loads"
+        shapes = ", ".join(
+            f"{kind.replace('_', '-')} {len(plan.shapes)} shapes" for kind, plan in built.plans.items()
+        )
+        return f"{library}, {built.precision}, {shapes}; the engine {folder.name} loads"
     raise EngineUnavailable("; ".join(refusals))
 
 

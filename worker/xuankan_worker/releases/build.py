@@ -1,6 +1,7 @@
-"""Builds TensorRT plans: a release's ONNX graph in, one serialized engine with its manifest out.
+"""Builds TensorRT engines: a release in; a plan of its encoder, its cross-encoder or both, and a manifest, out.
 
-One engine holds a static optimization profile for each shape and a dynamic one for all other batches; they
+A plan is built from the release's graph for GPUs. Where it has one for CPUs only, an FP16 graph is written of the
+weights in there, so that building needs nothing but the release. One plan holds a static optimization profile for each shape and a dynamic one for all other batches; they
 share its weights. TensorRT-RTX builds on a machine without a GPU; the standard library times kernels on the
 GPU that will run them, and keeps what it timed in a cache for the next build.
 """
@@ -9,17 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from xuankan.errors import EngineError, EngineUnavailable, InputError, ReleaseError
+from xuankan_worker.engines.tensorrt.layout import SCORES, PlanKind, encoder_outputs
 from xuankan_worker.engines.tensorrt.library import (
     GpuIdentity,
     Library,
@@ -31,14 +31,16 @@ from xuankan_worker.engines.tensorrt.messages import failure
 from xuankan_worker.engines.tensorrt.plan import (
     ANY,
     ENGINES,
-    PLAN,
+    BuiltPlan,
     Dynamic,
     EngineManifest,
     Precision,
-    model_file,
+    plan_file,
+    wanted_plans,
 )
 from xuankan_worker.engines.tensorrt.shapes import MAX_TOKENS, Shape
-from xuankan_worker.manifest import Manifest, file_sha256
+from xuankan_worker.manifest import Manifest
+from xuankan_worker.releases.gpu_source import GpuGraph, gpu_graph
 from xuankan_worker.releases.workshop import workshop
 
 Progress = Callable[[str, float], None]
@@ -47,45 +49,31 @@ _INPUTS = ("tokens", "places", "lengths")
 """Of a graph for GPUs: the first two are [tokens, rows], the last [rows]."""
 _PHASE = "Computing profile costs"
 """The phase of a build that takes nearly all of its time; its steps are spread evenly over the profiles."""
-_MAKE: dict[Precision, str] = {
-    "fp16": "xuankan model export {} --out DIR",
-    "int8": "xuankan model quantize {} --calibration PAPERS",
-    "fp8": "xuankan model quantize {} --calibration PAPERS --precision fp8",
-}
-"""What makes a release with a graph of each precision."""
-
-
-@dataclass(frozen=True, slots=True)
-class _PlanSource:
-    """What a plan is built from: the release and its graph."""
-
-    release: Manifest
-    model: Path
-    sha256: str
-    opset: int
+Shapes = Mapping[PlanKind, Sequence[Shape]]
+"""What each plan is built for, ascending; each shape becomes a static profile."""
 
 
 def build(
     release: Path,
     library: Library,
-    shapes: Sequence[Shape],
+    shapes: Shapes,
     precision: Precision = "fp16",
     targets: Sequence[str] = (),
     progress: Progress = lambda _what, _part: None,
 ) -> tuple[Path, EngineManifest]:
-    """Build a plan into the release's directory, in place of one for the same library, target and precision.
+    """Build an engine into the release's directory, in place of one for the same library, target and precision.
 
     Args:
         release: the release's directory.
         library: builds it, and will have to run it.
-        shapes: ascending; each becomes a static profile.
-        precision: which of the release's GPU graphs.
+        shapes: of each plan that the release needs.
+        precision: of the cross-encoder.
         targets: GPU generations such as `sm_86` that it must run on; none means any GPU with RTX, and the one
             at hand with the standard library.
         progress: told how far it is.
 
     Returns:
-        The folder that holds plan and manifest, and the manifest.
+        The folder that holds plans and manifest, and the manifest.
 
     Raises:
         ReleaseError: the release has no such graph, or it is damaged.
@@ -93,72 +81,58 @@ def build(
         EngineUnavailable: the library cannot build here.
         EngineError: the library refused the graph, or failed; the message has its reasons.
     """
-    if not shapes:
+    manifest = Manifest.load(release)
+    kinds = wanted_plans(manifest)
+    if not all(shapes.get(kind) for kind in kinds):
         raise InputError("buckets", "no shape to build for")
     gpu = find_gpu()
     capability = _capability(library, gpu, targets)
-    source = _source(release, precision)
     engines = release / ENGINES
     with workshop(engines) as scratch:
-        dynamic = _dynamic(shapes)
-        progress("reading the graph", 0.0)
-        started = time.monotonic()
-        plan = _plan(source, library, gpu, shapes, dynamic, targets, progress)
-        manifest = EngineManifest(
-            release=source.release.fingerprint,
-            model=source.model.name,
-            model_sha256=source.sha256,
-            template=source.release.template,
+        new = scratch / "new"
+        new.mkdir()
+        plans: dict[PlanKind, BuiltPlan] = {}
+        for number, kind in enumerate(kinds):
+            told = _share_of(progress, number, kind, kinds)
+            told("reading the graph", 0.0)
+            source = gpu_graph(release, manifest, kind, precision, scratch)
+            dynamic = _dynamic(shapes[kind])
+            started = time.monotonic()
+            plan = _plan(source, manifest, library, gpu, shapes[kind], dynamic, targets, told)
+            plans[kind] = BuiltPlan(
+                model=source.name,
+                model_sha256=source.sha256,
+                shapes=tuple(shapes[kind]),
+                dynamic=dynamic,
+                opset=source.opset,
+                plan_sha256=hashlib.sha256(plan).hexdigest(),
+                build_s=round(time.monotonic() - started, 2),
+            )
+            (new / plan_file(kind)).write_bytes(plan)
+        engine = EngineManifest(
+            release=manifest.fingerprint,
+            template=manifest.template,
             precision=precision,
-            shapes=tuple(shapes),
-            dynamic=dynamic,
+            plans=plans,
             flavour=library.flavour,
             version=library.version,
             compute_capability=capability,
             driver=gpu.driver if gpu else None,
-            opset=source.opset,
-            plan_sha256=hashlib.sha256(plan).hexdigest(),
-            build_s=round(time.monotonic() - started, 2),
             built=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             xuankan=_version(),
         )
-        new = scratch / "new"
-        new.mkdir()
-        (new / PLAN).write_bytes(plan)
-        manifest.save(new)
-        folder = engines / manifest.folder
+        engine.save(new)
+        folder = engines / engine.folder
         if folder.exists():
             folder.rename(scratch / "old")
         new.rename(folder)
-    return folder, manifest
+    return folder, engine
 
 
-def _source(release: Path, precision: Precision) -> _PlanSource:
-    manifest = Manifest.load(release)
-    name = model_file(precision)
-    path, make = release / name, _MAKE[precision].format(shlex.quote(str(release)))
-    if name not in manifest.files:
-        raise ReleaseError(f"release {manifest.name} has no {name}; make it: {make}")
-    try:
-        found = file_sha256(path)
-    except OSError as error:
-        raise ReleaseError(f"release {manifest.name}: {path} cannot be read: {error}") from error
-    if found != manifest.files[name]:
-        raise ReleaseError(
-            f"release {manifest.name}: {path} is damaged or was changed: its SHA-256 is {found}, the "
-            f"manifest says {manifest.files[name]}; make it again: {make}"
-        )
-    return _PlanSource(manifest, path, found, _opset(path))
-
-
-def _opset(path: Path) -> int:
-    import onnx
-
-    try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
-    except Exception as error:  # protobuf's own kinds are subclasses of Exception only
-        raise ReleaseError(f"{path} is not an ONNX model: {error}") from error
-    return next((entry.version for entry in model.opset_import if not entry.domain), 0)
+def _share_of(progress: Progress, number: int, kind: PlanKind, kinds: Sequence[PlanKind]) -> Progress:
+    """The progress of one plan as a part of the whole engine's."""
+    name = f"{kind.replace('_', '-')}: " if len(kinds) > 1 else ""
+    return lambda what, part: progress(name + what, (number + part) / len(kinds))
 
 
 def _capability(library: Library, gpu: GpuIdentity | None, targets: Sequence[str]) -> str:
@@ -194,7 +168,8 @@ def _dynamic(shapes: Sequence[Shape]) -> Dynamic:
 
 
 def _plan(
-    source: _PlanSource,
+    source: GpuGraph,
+    release: Manifest,
     library: Library,
     gpu: GpuIdentity | None,
     shapes: Sequence[Shape],
@@ -210,9 +185,9 @@ def _plan(
             raise EngineUnavailable(f"{library} cannot build here: {failure(lines)}") from error
         network = builder.create_network(library.network_flags)
         parser = trt.OnnxParser(network, library.log)
-        if not parser.parse_from_file(str(source.model)):
-            raise EngineError(f"{library} cannot read {source.model}: {_parser_errors(parser)}")
-        _check_graph(network, source.model)
+        if not parser.parse_from_file(str(source.path)):
+            raise EngineError(f"{library} cannot read {source.path}: {_parser_errors(parser)}")
+        _check_graph(network, source, release)
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector can name kernels
         config.max_aux_streams = 0  # contexts that run at the same time fill the GPU better
@@ -230,7 +205,7 @@ def _plan(
         if interrupted.is_set():
             raise KeyboardInterrupt
         if plan is None:
-            raise EngineError(f"{library} failed to build {source.model}: {failure(lines)}")
+            raise EngineError(f"{library} failed to build {source.path}: {failure(lines)}")
     return memoryview(plan)
 
 
@@ -245,15 +220,21 @@ def _parser_errors(parser: Any) -> str:
     return "; ".join(lines) or "it is not an ONNX model"
 
 
-def _check_graph(network: Any, model: Path) -> None:
-    """Refuse a graph that is not a cross-encoder of ours, before minutes are spent on it."""
+def _check_graph(network: Any, source: GpuGraph, release: Manifest) -> None:
+    """Refuse a graph that is not one of ours, or not this release's, before minutes are spent on it."""
+    wanted = SCORES
+    if source.kind == "encoder" and (shape := release.encoder) is not None:
+        wanted = encoder_outputs(shape.journals, shape.dimensions, shape.neighbours)
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     found = {tensor.name: len(tensor.shape) for tensor in inputs}
-    outputs = [network.get_output(i).name for i in range(network.num_outputs)]
-    if found != dict(zip(_INPUTS, (2, 2, 1), strict=True)) or outputs != ["scores"]:
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    shapes = [(tensor.name, *list(tensor.shape)[1:]) for tensor in outputs]
+    right = [(name,) if source.kind == "cross_encoder" else (name, columns) for name, columns, _ in wanted]
+    if found != dict(zip(_INPUTS, (2, 2, 1), strict=True)) or shapes != right:
+        gives = ", ".join(" x ".join(map(str, part)) for part in shapes)
         raise ReleaseError(
-            f"{model} has inputs {', '.join(found) or 'none'} and outputs {', '.join(outputs) or 'none'}: "
-            "it was not made by `xuankan model export`"
+            f"{source.path} has inputs {', '.join(found) or 'none'} and outputs {gives or 'none'}: it was not "
+            "made by `xuankan model`, or not for this release"
         )
 
 

@@ -19,7 +19,8 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from xuankan.errors import ReleaseError
 from xuankan.protocol.template import default_directory
-from xuankan_worker.manifest import MODEL, Architecture, Manifest
+from xuankan_worker.manifest import ENCODER, MODEL, Architecture, Manifest
+from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.graph import TOKEN_DENSE, WORD_EMBEDDINGS
 
 Floats = NDArray[np.float32]
@@ -48,6 +49,43 @@ def read_checkpoint(release: Path, out: Path) -> None:
     (out / "tokenizer_config.json").write_text(json.dumps(tokenizer))
 
 
+def read_encoder(release: Path) -> tuple[Checkpoint, Floats]:
+    """The weights of a release's encoder, as a checkpoint with its two heads, and its corpus, float32 [N, D].
+
+    Args:
+        release: a directory with a manifest and an encoder that `write_retrieval_graph` made, INT8 or not.
+
+    Raises:
+        ReleaseError: the release cannot be read, has no such encoder, or another program made its graph.
+    """
+    manifest = Manifest.load(release)
+    if manifest.encoder is None or ENCODER not in manifest.files:
+        raise ReleaseError(f"release {manifest.name} in {release} has no {ENCODER}")
+    try:
+        model = onnx.ModelProto.FromString((release / ENCODER).read_bytes())
+    except Exception as error:  # protobuf's own kinds are subclasses of Exception only
+        raise ReleaseError(f"{release / ENCODER} is not an ONNX model: {error}") from error
+    weights, shape = _Weights(model), manifest.encoder.architecture
+    tensors = _body(weights, shape, pooled=False)
+    for head, source in (("classifier", "logits"), ("projection", "projected")):
+        weight, bias = weights.dense(source)
+        tensors |= {f"encoder.{head}.weight": weight.T, f"encoder.{head}.bias": bias}
+    checkpoint = Checkpoint(
+        family="bert",
+        layers=shape.layers,
+        heads=shape.heads,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        vocabulary_size=shape.vocabulary_size,
+        first_position=0,
+        max_positions=weights.positions,
+        epsilon=weights.epsilon,
+        activation="relu" if weights.relu else "gelu_tanh",
+        tensors=tensors,
+    )
+    return checkpoint, np.ascontiguousarray(weights.get("corpus").T)
+
+
 class _Weights:
     """A graph's constants by the names that the float graph gave them, decoded."""
 
@@ -60,8 +98,13 @@ class _Weights:
         nodes = [node for graph in graphs for node in graph.node]
         self._quantized = {node.name: list(node.input) for node in nodes if node.op_type == "QGemm"}
         self.relu = not any(node.op_type == "Gelu" for node in nodes)
-        norm = next(node for node in nodes if node.op_type == "LayerNormalization")
-        self.epsilon = next(float(part.f) for part in norm.attribute if part.name == "epsilon")
+        norm = next((node for node in nodes if node.op_type == "LayerNormalization"), onnx.NodeProto())
+        self.epsilon = next((float(part.f) for part in norm.attribute if part.name == "epsilon"), 1e-12)
+
+    @property
+    def positions(self) -> int:
+        """Tokens of the longest row."""
+        return len(self.get("embeddings.places")) // 2
 
     def get(self, name: str) -> Floats:
         """A constant, decoded from 8 bits if it is stored so."""
@@ -87,6 +130,15 @@ class _Weights:
 
 
 def _tensors(weights: _Weights, shape: Architecture) -> dict[str, Floats]:
+    tensors = _body(weights, shape, pooled=True)
+    for name, source in (("bert.pooler.dense", "pooler"), ("classifier", "logits")):
+        weight, bias = weights.dense(source)
+        tensors |= {f"{name}.weight": weight.T, f"{name}.bias": bias}
+    return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
+
+
+def _body(weights: _Weights, shape: Architecture, *, pooled: bool) -> dict[str, Floats]:
+    """Embeddings and layers; if `pooled`, the last layer is written for the first token only."""
     hidden, last = shape.hidden_size, shape.layers - 1
     tensors: dict[str, Floats] = {}
 
@@ -100,7 +152,7 @@ def _tensors(weights: _Weights, shape: Architecture) -> dict[str, Floats]:
 
     prefix = "bert.embeddings"
     places = weights.get("embeddings.places").reshape(-1, 2, hidden)
-    tensors[f"{prefix}.word_embeddings.weight"] = weights.get(WORD_EMBEDDINGS).astype(np.float32)
+    tensors[f"{prefix}.word_embeddings.weight"] = weights.get(WORD_EMBEDDINGS)
     # The graph keeps sums of position and segment: any split of them gives the same sums.
     segment = (places[:, 1] - places[:, 0]).mean(axis=0)
     tensors[f"{prefix}.position_embeddings.weight"] = (places[:, 0] + places[:, 1] - segment) / 2
@@ -108,11 +160,12 @@ def _tensors(weights: _Weights, shape: Architecture) -> dict[str, Floats]:
     norm(f"{prefix}.LayerNorm", "embeddings.norm")
     unscale = np.float32(np.sqrt(hidden // shape.heads))
     for layer in range(shape.layers):
-        name = f"layer.{layer}" if layer == last else f"{TOKEN_DENSE}layer.{layer}"
+        alone = pooled and layer == last
+        name = f"layer.{layer}" if alone else f"{TOKEN_DENSE}layer.{layer}"
         target = f"bert.encoder.layer.{layer}"
         query, bias = weights.dense(f"{name}.query")
         linear(f"{target}.attention.self.query", query * unscale, bias * unscale)
-        if layer == last:  # [heads, size, hidden] and [heads, hidden, size]
+        if alone:  # [heads, size, hidden] and [heads, hidden, size]
             key = weights.get(f"{name}.key.weight").transpose(2, 0, 1).reshape(hidden, hidden)
             value = weights.get(f"{name}.value.weight").transpose(1, 0, 2).reshape(hidden, hidden)
         else:
@@ -124,9 +177,7 @@ def _tensors(weights: _Weights, shape: Architecture) -> dict[str, Floats]:
         linear(f"{target}.intermediate.dense", *weights.dense(f"{name}.inner"))
         linear(f"{target}.output.dense", *weights.dense(f"{name}.output"))
         norm(f"{target}.output.LayerNorm", f"{name}.norm")
-    linear("bert.pooler.dense", *weights.dense("pooler"))
-    linear("classifier", *weights.dense("logits"))
-    return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
+    return tensors
 
 
 def _config(shape: Architecture, weights: _Weights) -> dict[str, Any]:
@@ -139,7 +190,7 @@ def _config(shape: Architecture, weights: _Weights) -> dict[str, Any]:
         "intermediate_size": shape.intermediate_size,
         "label2id": {"LABEL_0": 0},
         "layer_norm_eps": weights.epsilon,
-        "max_position_embeddings": len(weights.get("embeddings.places")) // 2,
+        "max_position_embeddings": weights.positions,
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
         "position_embedding_type": "absolute",

@@ -47,7 +47,7 @@ def write_encoder_graph(checkpoint: Checkpoint) -> onnx.ModelProto:
     Raises:
         ReleaseError: the checkpoint lacks a tensor, or one has another shape or values beyond FP16's range.
     """
-    return _Encoder(checkpoint).write()
+    return _CrossEncoderGraph(checkpoint).write()
 
 
 def computed_activation(checkpoint: Checkpoint) -> Activation:
@@ -55,7 +55,9 @@ def computed_activation(checkpoint: Checkpoint) -> Activation:
     return "gelu_tanh" if checkpoint.activation == "gelu" else checkpoint.activation
 
 
-class _Encoder:
+class SequenceGraph:
+    """Writes embeddings and layers; subclasses write what becomes of them."""
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._c = checkpoint
         self._g = GraphWriter()
@@ -63,27 +65,24 @@ class _Encoder:
         self._head_size = checkpoint.hidden_size // checkpoint.heads
         self._positions = -(-checkpoint.max_positions // _STEP) * _STEP
 
-    def write(self) -> onnx.ModelProto:
-        g, c = self._g, self._c
+    def _start(self) -> tuple[str, tuple[str, str]]:
+        """The sums of embeddings, and the names of the normalization that is still to come."""
         self._shapes()
-        sums, norm = self._embeddings(), ("embeddings.norm", "bert.embeddings.LayerNorm")
+        sums = self._embeddings()
         self._masks()
-        for layer in range(c.layers - 1):
-            x = self._norm(norm[0], sums, norm[1])
-            sums, norm = self._rest(layer, x, self._attention(layer, x))
-        last = c.layers - 1
-        # Normalized for themselves, the first tokens (rows 0 to B) keep the slice out of the kernel for all.
-        first = g.node("Slice", "first.sum", sums, g.ints(0), self._b, g.ints(0))
-        first = self._norm("first", first, norm[1])
+        return sums, ("embeddings.norm", "bert.embeddings.LayerNorm")
+
+    def _layer(self, layer: int, sums: str, norm: tuple[str, str]) -> tuple[str, tuple[str, str]]:
+        """A layer on every token: from sums before a normalization to the like."""
         x = self._norm(norm[0], sums, norm[1])
-        sums, norm = self._rest(last, first, self._last_attention(last, x, first))
-        self._head(self._norm(norm[0], sums, norm[1]))
-        ints, floats = TensorProto.INT32, TensorProto.FLOAT
+        return self._rest(layer, x, self._attention(layer, x))
+
+    def _model(self, name: str, outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
         inputs = [("tokens", ("S", "B")), ("places", ("S", "B")), ("lengths", ("B",))]
-        graph = g.graph(
-            "cross-encoder",
-            [helper.make_tensor_value_info(name, ints, shape) for name, shape in inputs],
-            [helper.make_tensor_value_info("scores", floats, ("B",))],
+        graph = self._g.graph(
+            name,
+            [helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name, shape in inputs],
+            outputs,
         )
         opsets = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, producer_name="xuankan", ir_version=_IR_VERSION, opset_imports=opsets)
@@ -163,6 +162,65 @@ class _Encoder:
         scale = np.float32(1 / np.sqrt(self._head_size))
         return self._dense(f"layer.{layer}.query", x, weight * scale, bias * scale)
 
+    def _projection(self, layer: int, part: str) -> NDArray[np.float32]:
+        """Of keys or values, float32 [hidden, hidden] without its bias."""
+        name = f"bert.encoder.layer.{layer}.attention.self.{part}"
+        return self._c.linear(name, self._hidden, self._hidden)[0]
+
+    def _rest(self, layer: int, x: str, mixed: str) -> tuple[str, tuple[str, str]]:
+        """Of a layer, everything between the attention and the last normalization, and that one's names."""
+        g, c, hidden = self._g, self._c, self._hidden
+        name, source = f"layer.{layer}", f"bert.encoder.layer.{layer}"
+        weight, bias = c.linear(f"{source}.attention.output.dense", hidden, hidden)
+        _, value_bias = c.linear(f"{source}.attention.self.value", hidden, hidden)
+        bias = np.add(bias, value_bias @ weight, dtype=np.float32)
+        out = self._dense(f"{name}.attention.output", mixed, weight, bias)
+        x = g.node("Add", f"{name}.attention.sum", out, x)
+        x = self._norm(f"{name}.attention.norm", x, f"{source}.attention.output.LayerNorm")
+        inner = c.linear(f"{source}.intermediate.dense", hidden, c.intermediate_size)
+        inner = self._dense(f"{name}.inner", x, *inner)
+        inner = self._activation(f"{name}.activation", inner, computed_activation(c))
+        out = c.linear(f"{source}.output.dense", c.intermediate_size, hidden)
+        x = g.node("Add", f"{name}.sum", self._dense(f"{name}.output", inner, *out), x)
+        return x, (f"{name}.norm", f"{source}.output.LayerNorm")
+
+    def _activation(self, name: str, x: str, kind: str) -> str:
+        if kind in ("relu", "tanh"):
+            return self._g.node(kind.capitalize(), name, x)
+        return self._g.node("Gelu", name, x, approximate="tanh" if kind == "gelu_tanh" else "none")
+
+    def _dense(self, name: str, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
+        weights = self._half(f"{name}.weight", weight), self._half(f"{name}.bias", bias)
+        return self._g.node("Gemm", name, x, *weights)
+
+    def _norm(self, name: str, x: str, source: str) -> str:
+        scale, shift = self._c.norm(source)
+        weights = self._half(f"{name}.scale", scale), self._half(f"{name}.shift", shift)
+        return self._g.node("LayerNormalization", name, x, *weights, epsilon=self._c.epsilon)
+
+    def _half(self, name: str, value: NDArray[np.float32]) -> str:
+        """An FP16 constant."""
+        if not (largest := np.abs(value).max()) <= np.finfo(np.float16).max:
+            raise ReleaseError(f"{name}: its largest value {largest:g} is beyond FP16")
+        return self._g.constant(name, value.astype(np.float16))
+
+
+class _CrossEncoderGraph(SequenceGraph):
+    def write(self) -> onnx.ModelProto:
+        g, c = self._g, self._c
+        sums, norm = self._start()
+        for layer in range(c.layers - 1):
+            sums, norm = self._layer(layer, sums, norm)
+        last = c.layers - 1
+        # Normalized for themselves, the first tokens (rows 0 to B) keep the slice out of the kernel for all.
+        first = g.node("Slice", "first.sum", sums, g.ints(0), self._b, g.ints(0))
+        first = self._norm("first", first, norm[1])
+        x = self._norm(norm[0], sums, norm[1])
+        sums, norm = self._rest(last, first, self._last_attention(last, x, first))
+        self._head(self._norm(norm[0], sums, norm[1]))
+        scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ("B",))
+        return self._model("cross-encoder", [scores])
+
     def _last_attention(self, layer: int, x: str, first: str) -> str:
         """What the last attention mixes for the first tokens, [B, hidden], without any keys and values."""
         g, name = self._g, f"layer.{layer}"
@@ -191,28 +249,6 @@ class _Encoder:
         mixed = g.node("Transpose", f"{name}.values.rows", mixed, perm=[1, 0, 2])  # [B, heads, d]
         return g.node("Reshape", f"{name}.attention", mixed, g.ints(-1, hidden))
 
-    def _projection(self, layer: int, part: str) -> NDArray[np.float32]:
-        """Of keys or values, float32 [hidden, hidden] without its bias."""
-        name = f"bert.encoder.layer.{layer}.attention.self.{part}"
-        return self._c.linear(name, self._hidden, self._hidden)[0]
-
-    def _rest(self, layer: int, x: str, mixed: str) -> tuple[str, tuple[str, str]]:
-        """Of a layer, everything between the attention and the last normalization, and that one's names."""
-        g, c, hidden = self._g, self._c, self._hidden
-        name, source = f"layer.{layer}", f"bert.encoder.layer.{layer}"
-        weight, bias = c.linear(f"{source}.attention.output.dense", hidden, hidden)
-        _, value_bias = c.linear(f"{source}.attention.self.value", hidden, hidden)
-        bias = np.add(bias, value_bias @ weight, dtype=np.float32)
-        out = self._dense(f"{name}.attention.output", mixed, weight, bias)
-        x = g.node("Add", f"{name}.attention.sum", out, x)
-        x = self._norm(f"{name}.attention.norm", x, f"{source}.attention.output.LayerNorm")
-        inner = c.linear(f"{source}.intermediate.dense", hidden, c.intermediate_size)
-        inner = self._dense(f"{name}.inner", x, *inner)
-        inner = self._activation(f"{name}.activation", inner, computed_activation(c))
-        out = c.linear(f"{source}.output.dense", c.intermediate_size, hidden)
-        x = g.node("Add", f"{name}.sum", self._dense(f"{name}.output", inner, *out), x)
-        return x, (f"{name}.norm", f"{source}.output.LayerNorm")
-
     def _head(self, x: str) -> None:
         """The scores of the first tokens' final values."""
         g, c, hidden = self._g, self._c, self._hidden
@@ -222,23 +258,3 @@ class _Encoder:
         weight, bias = c.linear("classifier", hidden, 1)
         weights = g.constant("logits.weight", weight), g.constant("logits.bias", bias)
         g.node("Reshape", "scores", g.node("Gemm", "logits", pooled, *weights), g.ints(-1))
-
-    def _activation(self, name: str, x: str, kind: str) -> str:
-        if kind in ("relu", "tanh"):
-            return self._g.node(kind.capitalize(), name, x)
-        return self._g.node("Gelu", name, x, approximate="tanh" if kind == "gelu_tanh" else "none")
-
-    def _dense(self, name: str, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
-        weights = self._half(f"{name}.weight", weight), self._half(f"{name}.bias", bias)
-        return self._g.node("Gemm", name, x, *weights)
-
-    def _norm(self, name: str, x: str, source: str) -> str:
-        scale, shift = self._c.norm(source)
-        weights = self._half(f"{name}.scale", scale), self._half(f"{name}.shift", shift)
-        return self._g.node("LayerNormalization", name, x, *weights, epsilon=self._c.epsilon)
-
-    def _half(self, name: str, value: NDArray[np.float32]) -> str:
-        """An FP16 constant."""
-        if not (largest := np.abs(value).max()) <= np.finfo(np.float16).max:
-            raise ReleaseError(f"{name}: its largest value {largest:g} is beyond FP16")
-        return self._g.constant(name, value.astype(np.float16))

@@ -38,6 +38,20 @@ def write_retrieval_graph(
     return _RetrievalGraph(checkpoint, corpus, min(neighbours, len(corpus))).write()
 
 
+def encoder_head(checkpoint: Checkpoint, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weight, float32 [hidden, outputs], and bias, [outputs], of an encoder's `classifier` or `projection`.
+
+    Raises:
+        ReleaseError: the checkpoint lacks it.
+    """
+    names = (checkpoint.about.own_name(f"encoder.{name}.{part}") for part in ("weight", "bias"))
+    try:
+        weight, bias = (checkpoint.tensors[own] for own in names)
+    except KeyError as error:
+        raise ReleaseError(f"model.safetensors has no {error}: it is no encoder") from error
+    return np.ascontiguousarray(weight.T), bias
+
+
 class _RetrievalGraph(BertGraph):
     def __init__(self, checkpoint: Checkpoint, corpus: NDArray[np.float32], neighbours: int) -> None:
         super().__init__(checkpoint)
@@ -53,9 +67,10 @@ class _RetrievalGraph(BertGraph):
             "Loop", "all", [rows, ""], ["mean"], body=self._body(x, first, tokens, lengths)
         )
         mean = g.node("Reshape", "mean", stacked, g.ints(-1, self._hidden))
-        journals = len(self._head("classifier")[1])
-        self._dense(g, "logits", mean, *self._head("classifier"))
-        projected = self._dense(g, "projected", mean, *self._head("projection"))
+        weight, bias = encoder_head(self._c, "classifier")
+        journals = len(bias)
+        self._dense(g, "logits", mean, weight, bias)
+        projected = self._dense(g, "projected", mean, *encoder_head(self._c, "projection"))
         length = g.node("ReduceL2", "projected.length", projected, g.ints(1), keepdims=1)
         embedding = g.node("Div", "embedding", projected, length)
         corpus = g.constant("corpus", np.ascontiguousarray(self._corpus.T))
@@ -78,14 +93,6 @@ class _RetrievalGraph(BertGraph):
         graph = g.graph("encoder", inputs, outputs)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, producer_name="xuankan", ir_version=IR_VERSION, opset_imports=opsets)
-
-    def _head(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        tensors, own = self._c.tensors, self._c.about.own_name(f"encoder.{name}")
-        try:
-            weight, bias = tensors[f"{own}.weight"], tensors[f"{own}.bias"]
-        except KeyError as error:
-            raise ReleaseError(f"model.safetensors has no {error}: it is no encoder") from error
-        return np.ascontiguousarray(weight.T), bias
 
     def _body(self, distinct: str, first: list[str], tokens: str, lengths: str) -> onnx.GraphProto:
         """The mean of the last layer's tokens of row `row`."""

@@ -1,8 +1,8 @@
 """A stream context: what runs one batch at a time, on its own CUDA stream, beside the others.
 
 TensorRT ties its execution contexts to one optimization profile, and a static profile to one shape. So a
-stream context holds an `IExecutionContext` for each profile; they never run at the same time, and share its
-activation memory. A static shape is recorded as a CUDA graph, which the host launches at once instead of
+stream context holds an `IExecutionContext` for each profile of each plan, encoder and cross-encoder; they never
+run at the same time, and share its activation memory. A static shape is recorded as a CUDA graph, which the host launches at once instead of
 kernel by kernel.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from xuankan.errors import DeviceLost, EngineError
 from xuankan.logs import fields
 from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, DeviceBlock, Event, Graph, Stream
-from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles, offsets
+from xuankan_worker.engines.tensorrt.layout import Layout, PlanKind, PlanProfile, PlanProfiles, offsets
 from xuankan_worker.engines.tensorrt.messages import failure
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,13 @@ class Program(Protocol):
         ...
 
 
+class OpenPlan(NamedTuple):
+    """A loaded plan, and those of its profiles that batches can need."""
+
+    program: Program
+    profiles: PlanProfiles
+
+
 Errors = Callable[[], AbstractContextManager[list[str]]]
 """Opens a collection of what the library says of its errors."""
 
@@ -57,16 +64,21 @@ class StreamContext:
     """
 
     def __init__(
-        self, cuda: Cuda, program: Program, errors: Errors, profiles: PlanProfiles, layout: Layout
+        self, cuda: Cuda, plans: Mapping[PlanKind, OpenPlan], errors: Errors, layout: Layout
     ) -> None:
         self._cuda = cuda
-        self._program = program
+        self._plans = plans
         self._errors = errors
+        self._layout = layout
         self._lock = threading.Lock()
-        self._contexts: dict[int, Any] = {}
-        self._graphs: dict[int, Graph] = {}
+        self._contexts: dict[PlanProfile, Any] = {}
+        self._graphs: dict[PlanProfile, Graph] = {}
         self._closed = False
-        workspace_bytes = max(program.context_bytes(profile.number) for profile in profiles.every)
+        workspace_bytes = max(
+            program.context_bytes(profile.number)
+            for program, profiles in plans.values()
+            for profile in profiles.every
+        )
         with ExitStack() as owned:
             self._stream = Stream(cuda)
             owned.callback(self._stream.close)
@@ -74,8 +86,8 @@ class StreamContext:
             owned.callback(self._workspace.close)
             self._inputs = DeviceBlock(cuda, layout.input_bytes)
             owned.callback(self._inputs.close)
-            self._scores = DeviceBlock(cuda, layout.score_bytes)
-            owned.callback(self._scores.close)
+            self._outputs = DeviceBlock(cuda, layout.output_bytes)
+            owned.callback(self._outputs.close)
             self._owned = owned.pop_all()
 
     def prepare(self, profile: PlanProfile) -> None:
@@ -84,11 +96,11 @@ class StreamContext:
         Raises:
             EngineError: the context cannot be made.
         """
-        context = self._program.open_context(
+        context = self._plans[profile.kind].program.open_context(
             profile.number, self._stream.address, self._workspace.address, self._workspace.size_bytes
         )
-        self._contexts[profile.number] = context
-        self._shape(context, profile.rows, profile.tokens)
+        self._contexts[profile] = context
+        self._shape(context, profile.kind, profile.rows, profile.tokens)
 
     def record(self, profile: PlanProfile) -> bool:
         """Record a profile's run as a graph, if it is static and ran before.
@@ -98,10 +110,10 @@ class StreamContext:
         """
         if not profile.static:
             return False
-        context = self._contexts[profile.number]
+        context = self._contexts[profile]
         with self._lock:
             try:
-                self._graphs[profile.number] = self._stream.capture(lambda: self._execute(context))
+                self._graphs[profile] = self._stream.capture(lambda: self._execute(context))
             except DeviceLost:
                 raise
             except EngineError as error:
@@ -118,19 +130,19 @@ class StreamContext:
         rows: int,
         tokens: int,
         inputs: int,
-        scores: int,
+        outputs: int,
         done: Event,
         copies: CopyTimer,
     ) -> None:
-        """Enqueue a batch: its copy to the device, its run, and the copy of its scores back.
+        """Enqueue a batch: its copy to the device, its run, and the copy of its outputs back.
 
         Args:
             profile: a prepared one.
             rows: of the padded batch; the profile's own if it is static.
             tokens: of each row; the profile's own if it is static.
             inputs: address of the batch in pinned memory, left alone until `done` happened.
-            scores: address of pinned memory for the scores, left alone until `done` happened.
-            done: happens when the scores are there, or after an error when nothing runs any more.
+            outputs: address of pinned memory for the outputs, left alone until `done` happened.
+            done: happens when the outputs are there, or after an error when nothing runs any more.
             copies: measures the copies.
 
         Raises:
@@ -144,15 +156,16 @@ class StreamContext:
             try:
                 with copies.to_device(stream):
                     stream.copy_to_device(self._inputs.address, inputs, offsets(rows, tokens).end)
-                if (graph := self._graphs.get(profile.number)) is not None:
+                if (graph := self._graphs.get(profile)) is not None:
                     graph.launch(stream)
                 else:
-                    context = self._contexts[profile.number]
+                    context = self._contexts[profile]
                     if not profile.static:
-                        self._shape(context, rows, tokens)
+                        self._shape(context, profile.kind, rows, tokens)
                     self._execute(context)
                 with copies.to_host(stream):
-                    stream.copy_to_host(scores, self._scores.address, 4 * rows)
+                    _, size_bytes = self._layout.output_places(profile.kind, rows)
+                    stream.copy_to_host(outputs, self._outputs.address, size_bytes)
             finally:
                 done.record(stream)
 
@@ -173,7 +186,7 @@ class StreamContext:
             self._contexts.clear()
             self._owned.close()
 
-    def _shape(self, context: Any, rows: int, tokens: int) -> None:
+    def _shape(self, context: Any, kind: PlanKind, rows: int, tokens: int) -> None:
         """Tell a context what it will find where."""
         at, base = offsets(rows, tokens), self._inputs.address
         shapes = {"tokens": (tokens, rows), "places": (tokens, rows), "lengths": (rows,)}
@@ -181,8 +194,9 @@ class StreamContext:
             "tokens": base + at.tokens,
             "places": base + at.places,
             "lengths": base + at.lengths,
-            "scores": self._scores.address,
         }
+        begins, _ = self._layout.output_places(kind, rows)
+        addresses |= {name: self._outputs.address + begin for name, begin in begins.items()}
         with self._errors() as lines:
             for tensor, shape in shapes.items():
                 if not context.set_input_shape(tensor, shape):

@@ -1,4 +1,4 @@
-"""The TensorRT engine: a plan on a GPU, run by several contexts at the same time."""
+"""The TensorRT engine: a release's plans on a GPU, run by several contexts at the same time."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import ctypes
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xuankan.errors import EngineError, EngineUnavailable
 from xuankan.logs import fields
-from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.engines.tensorrt.context import Errors, Program, StreamContext
+from xuankan_worker.engines.base import EncoderInfo, EngineInfo, TokenBatch
+from xuankan_worker.engines.tensorrt.context import Errors, OpenPlan, StreamContext
 from xuankan_worker.engines.tensorrt.cuda import Cuda, open_cuda
-from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles
+from xuankan_worker.engines.tensorrt.layout import (
+    SCORES,
+    Layout,
+    Output,
+    PlanKind,
+    PlanProfile,
+    PlanProfiles,
+    encoder_outputs,
+)
 from xuankan_worker.engines.tensorrt.library import (
     Library,
     LoadedPlan,
@@ -26,7 +36,7 @@ from xuankan_worker.engines.tensorrt.library import (
     load_library,
     runtime_cache_path,
 )
-from xuankan_worker.engines.tensorrt.plan import PLAN, EngineManifest, find_plan
+from xuankan_worker.engines.tensorrt.plan import BuiltPlan, EngineManifest, find_plan, plan_file
 from xuankan_worker.engines.tensorrt.slots import TensorRTSlot
 from xuankan_worker.manifest import Manifest
 
@@ -43,13 +53,12 @@ _WARM_TOLERANCE = 0.02
 
 
 class TensorRTEngine:
-    """Runs a loaded plan; made by `open_tensorrt`.
+    """Runs loaded plans, of an encoder, of a cross-encoder or of both; made by `open_tensorrt`.
 
     Args:
         cuda: the device.
-        program: the plan; the engine's own from now on.
+        plans: the engine's own from now on, with the profiles that batches of `info.max_batch` rows can need.
         errors: collects what the library says of its errors.
-        profiles: those of the plan that batches of `info.max_batch` rows can need.
         info: says how many contexts and slots there are.
         keep: called after each shape that was compiled, so that no later start compiles it.
 
@@ -60,27 +69,27 @@ class TensorRTEngine:
     def __init__(
         self,
         cuda: Cuda,
-        program: Program,
+        plans: Mapping[PlanKind, OpenPlan],
         errors: Errors,
-        profiles: PlanProfiles,
         info: EngineInfo,
         keep: Callable[[], None] = lambda: None,
     ) -> None:
         self._cuda = cuda
-        self._program = program
-        self._profiles = profiles
+        self._plans = plans
         self._info = info
         self._keep = keep
-        self._layout = Layout.of(profiles.every)
+        self._profiles = [profile for plan in plans.values() for profile in plan.profiles.every]
+        self._layout = Layout.of(self._profiles, _outputs(info))
         self._warming = threading.Lock()
         self._warm: bool | EngineError = False
         self._closed = False
         self._slots: list[TensorRTSlot] = []
         with ExitStack() as opened:
-            opened.callback(program.close)
+            for plan in plans.values():
+                opened.callback(plan.program.close)
             self._contexts: list[StreamContext] = []
             for _ in range(info.contexts):
-                context = StreamContext(cuda, program, errors, profiles, self._layout)
+                context = StreamContext(cuda, plans, errors, self._layout)
                 opened.callback(context.close)
                 self._contexts.append(context)
             self._opened = opened.pop_all()
@@ -131,27 +140,27 @@ class TensorRTEngine:
                 context.drain()
             if self._cuda.lost:
                 # The library's destructors call the device. The process ends soon, and that frees all.
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._program))
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._plans))
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._contexts))
             else:
                 self._opened.close()
 
     def _slot(self, context: StreamContext) -> TensorRTSlot:
-        return TensorRTSlot(self._cuda, context, self._info, self._profiles, self._layout)
+        return TensorRTSlot(self._cuda, context, self._info, self._plans, self._layout)
 
     def _warm_up(self) -> None:
         """Compile and load every shape in every context, and record its graph."""
         self._cuda.bind()
         started_s = time.monotonic()
         graphs = compiled = 0
-        for profile in self._profiles.every:
+        for profile in self._profiles:
             for number, context in enumerate(self._contexts):
                 before_s = time.monotonic()
                 graphs += self._warm_shape(context, profile)
                 took_s = time.monotonic() - before_s
                 if took_s > _COMPILED_S:
                     compiled += 1
-                    shape = f"{profile.rows} x {profile.tokens}"
+                    shape = f"{profile.kind} {profile.rows} x {profile.tokens}"
                     _log.info(
                         "compiled a shape", extra=fields(shape=shape, context=number, took_s=round(took_s, 2))
                     )
@@ -159,7 +168,7 @@ class TensorRTEngine:
         _log.info(
             "all shapes are warm",
             extra=fields(
-                shapes=len(self._profiles.every),
+                shapes=len(self._profiles),
                 contexts=len(self._contexts),
                 compiled=compiled,
                 graphs=graphs,
@@ -184,12 +193,22 @@ class TensorRTEngine:
             graphed = slot.run(profile, batch)
         finally:
             slot.close()
-        if not np.allclose(graphed, plain, rtol=_WARM_TOLERANCE, atol=_WARM_TOLERANCE):
+        if error := _difference(plain, graphed):
             raise EngineError(
-                f"{profile.rows} rows of {profile.tokens} tokens score differently as a CUDA graph: "
-                f"by up to {np.abs(graphed - plain).max():.3g}"
+                f"{profile.kind}: {profile.rows} rows of {profile.tokens} tokens give other numbers as a CUDA "
+                f"graph: by up to {error:.3g}"
             )
         return True
+
+
+def _difference(plain: tuple[NDArray[Any], ...], graphed: tuple[NDArray[Any], ...]) -> float:
+    """By how much two runs of a batch differ at most; 0 if by no more than is to be expected."""
+    for one, other in zip(plain, graphed, strict=True):
+        # Papers that are equally near may change places, and their numbers with them.
+        tells = one.dtype == np.float32
+        if tells and not np.allclose(other, one, rtol=_WARM_TOLERANCE, atol=_WARM_TOLERANCE):
+            return float(np.abs(other - one).max())
+    return 0.0
 
 
 def open_tensorrt(
@@ -209,44 +228,43 @@ def open_tensorrt(
         EngineError: the plan cannot be loaded.
     """
     manifest = Manifest.load(release)
-    if manifest.encoder is not None:
-        raise EngineUnavailable(
-            f"release {manifest.name} has an encoder, which the TensorRT engine does not run yet: "
-            "use --engine onnx"
-        )
     cuda = open_cuda()
     gpu = find_gpu()
     if gpu is None:
         raise EngineUnavailable("the NVIDIA GPU cannot be identified: use --engine onnx")
     library, folder, built = _find_plan(release, gpu.capability)
     before_s = time.monotonic()
-    plan = LoadedPlan(library, folder / PLAN)
-    try:
-        cache = runtime_cache_path(built.plan_sha256, gpu.capability)
-        plan.runtime_cache(cache)
+    with ExitStack() as opened:
+        plans: dict[PlanKind, OpenPlan] = {}
+        caches: list[tuple[LoadedPlan, Path]] = []
+        for kind, one in built.plans.items():
+            program = LoadedPlan(library, folder / plan_file(kind))
+            opened.callback(program.close)
+            caches.append((program, runtime_cache_path(one.plan_sha256, gpu.capability)))
+            program.runtime_cache(caches[-1][1])
+            plans[kind] = OpenPlan(program, profiles_of(kind, one).within(max_batch))
         loaded_s = time.monotonic() - before_s
-        profiles = profiles_of(built).within(max_batch)
-        info = _info(manifest, built, profiles, f"{gpu.name} ({gpu.capability})", max_batch, contexts, depth)
-    except BaseException:
-        plan.close()
-        raise
+        info = _info(manifest, built, plans, f"{gpu.name} ({gpu.capability})", max_batch, contexts, depth)
+        opened.pop_all()  # the engine's from here on
 
-    def save_cache() -> None:
-        try:
-            plan.save_runtime_cache(cache)
-        except (OSError, EngineError) as error:
-            _log.warning("the next start will be slower", extra=fields(reason=str(error)))
+    def save_caches() -> None:
+        for program, cache in caches:
+            try:
+                program.save_runtime_cache(cache)
+            except (OSError, EngineError) as error:
+                _log.warning("the next start will be slower", extra=fields(reason=str(error)))
 
-    engine = TensorRTEngine(cuda, plan, library.errors, profiles, info, save_cache)
+    engine = TensorRTEngine(cuda, plans, library.errors, info, save_caches)
     _log.info(
         "TensorRT engine loaded",
         extra=fields(
-            plan=str(folder / PLAN),
+            engine=str(folder),
+            plans=list(plans),
             library=f"{library.flavour} {library.version}",
             precision=built.precision,
             device=info.device,
             driver=gpu.driver,
-            shapes=len(info.shapes),
+            shapes=sum(len(plan.shapes) for plan in built.plans.values()),
             plan_s=round(loaded_s, 2),
             lanes_s=round(time.monotonic() - before_s - loaded_s, 2),
         ),
@@ -265,41 +283,67 @@ def _find_plan(release: Path, capability: str) -> tuple[Library, Path, EngineMan
     raise EngineUnavailable("; ".join(dict.fromkeys(refusals)))
 
 
-def profiles_of(built: EngineManifest) -> PlanProfiles:
+def profiles_of(kind: PlanKind, built: BuiltPlan) -> PlanProfiles:
     """The profiles of a plan."""
     profiles = [
-        PlanProfile(number, tokens, rows, static=True) for number, (tokens, rows) in enumerate(built.shapes)
+        PlanProfile(number, tokens, rows, static=True, kind=kind)
+        for number, (tokens, rows) in enumerate(built.shapes)
     ]
     if built.dynamic is not None:
         dynamic = built.dynamic
-        profiles.append(PlanProfile(len(built.shapes), dynamic.tokens, dynamic.rows, static=False))
+        profiles.append(PlanProfile(len(built.shapes), dynamic.tokens, dynamic.rows, static=False, kind=kind))
     return PlanProfiles(profiles)
 
 
 def _info(
     manifest: Manifest,
     built: EngineManifest,
-    profiles: PlanProfiles,
+    plans: Mapping[PlanKind, OpenPlan],
     device: str,
     max_batch: int,
     contexts: int,
     depth: int,
 ) -> EngineInfo:
-    shapes = profiles.shapes()
-    most_rows = max(rows for _, rows in shapes)
-    if max_batch > most_rows:
+    shapes: dict[PlanKind, tuple[tuple[int, int], ...]] = {
+        kind: plan.profiles.shapes() for kind, plan in plans.items()
+    }
+    most = {kind: max(rows for _, rows in found) for kind, found in shapes.items()}
+    if max_batch > (least := min(most.values())):
         _log.warning(
             "batches are smaller than requested: rebuild the engine with --max-batch",
-            extra=fields(max_batch=max_batch, built_for=most_rows),
+            extra=fields(max_batch=max_batch, built_for=least),
         )
+    encoder = None
+    if (shape := manifest.encoder) is not None:
+        encoder = EncoderInfo(
+            buckets=_buckets(shapes["encoder"]),
+            max_batch=min(max_batch, most["encoder"]),
+            journals=shape.journals,
+            dimensions=shape.dimensions,
+            neighbours=shape.neighbours,
+            shapes=shapes["encoder"],
+        )
+    pairs = shapes.get("cross_encoder", ())
     return EngineInfo(
         name="tensorrt",
         device=device,
-        buckets=tuple(sorted({tokens for tokens, _ in shapes})),
-        max_batch=min(max_batch, most_rows),
+        buckets=_buckets(pairs),
+        max_batch=min(max_batch, most.get("cross_encoder", max_batch)),
         contexts=contexts,
         vocabulary_size=manifest.vocabulary_size,
         fingerprint=f"{manifest.fingerprint}-{built.precision}-{built.flavour}-{built.version}",
         depth=depth,
-        shapes=shapes,
+        shapes=pairs,
+        encoder=encoder,
     )
+
+
+def _buckets(shapes: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    return tuple(sorted({tokens for tokens, _ in shapes}))
+
+
+def _outputs(info: EngineInfo) -> dict[PlanKind, tuple[Output, ...]]:
+    outputs: dict[PlanKind, tuple[Output, ...]] = {"cross_encoder": SCORES}
+    if (encoder := info.encoder) is not None:
+        outputs["encoder"] = encoder_outputs(encoder.journals, encoder.dimensions, encoder.neighbours)
+    return outputs

@@ -1,14 +1,15 @@
-"""Which profile of a plan runs a batch, and where the batch lies in memory. Pure.
+"""Which profile of a plan runs a batch, and where the batch and what is said of it lie in memory. Pure.
 
-A batch travels to the device in one copy: `lengths`, then `tokens`, then `places` (`engines.sequence`). Where
-`places` lie depends on the shape, so a context for one shape keeps its addresses for ever.
+A batch travels to the device in one copy: `lengths`, then `tokens`, then `places` (`engines.sequence`). All
+outputs come back in one copy too, one behind the other. Where they lie depends on the shape, so a context for
+one shape keeps its addresses for ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,36 @@ from xuankan_worker.engines.sequence import write_sequence
 
 _ALIGNMENT_BYTES = 256  # of every tensor on the device (TensorRT, `setTensorAddress`)
 _ITEM_BYTES = 4  # int32 and float32
+PlanKind = Literal["encoder", "cross_encoder"]
+"""What an engine has a plan of, at most one each."""
+
+
+class Output(NamedTuple):
+    """An output of a plan.
+
+    Attributes:
+        name: in the graph.
+        columns: values of each row.
+        dtype: of them, four bytes each.
+    """
+
+    name: str
+    columns: int
+    dtype: type[np.float32 | np.int32]
+
+
+SCORES = (Output("scores", 1, np.float32),)
+"""Of a cross-encoder."""
+
+
+def encoder_outputs(journals: int, dimensions: int, neighbours: int) -> tuple[Output, ...]:
+    """Of an encoder, in the order of `engines.base.Encoded`."""
+    return (
+        Output("logits", journals, np.float32),
+        Output("embedding", dimensions, np.float32),
+        Output("neighbours", neighbours, np.int32),
+        Output("nearness", neighbours, np.float32),
+    )
 
 
 class PlanProfile(NamedTuple):
@@ -28,12 +59,14 @@ class PlanProfile(NamedTuple):
         number: its place in the plan.
         tokens, rows: of every batch that it runs; of the largest if it is not static.
         static: whether it runs this one shape only.
+        kind: which plan of the engine it is of.
     """
 
     number: int
     tokens: int
     rows: int
     static: bool
+    kind: PlanKind = "cross_encoder"
 
     @property
     def cells(self) -> int:
@@ -112,19 +145,50 @@ class Layout:
 
     Attributes:
         input_bytes: of the largest batch's inputs.
-        score_bytes: of the scores of the largest batch.
+        output_bytes: of the largest batch's outputs.
+        outputs: of each plan.
     """
 
     input_bytes: int
-    score_bytes: int
+    output_bytes: int
+    outputs: Mapping[PlanKind, Sequence[Output]]
 
     @classmethod
-    def of(cls, profiles: Sequence[PlanProfile]) -> Layout:
+    def of(cls, profiles: Sequence[PlanProfile], outputs: Mapping[PlanKind, Sequence[Output]]) -> Layout:
         """The layout that holds a batch of any of these profiles."""
         return cls(
             max(offsets(profile.rows, profile.tokens).end for profile in profiles),
-            max(profile.rows for profile in profiles) * _ITEM_BYTES,
+            max(_outputs_end(outputs[profile.kind], profile.rows) for profile in profiles),
+            outputs,
         )
+
+    def output_places(self, kind: PlanKind, rows: int) -> tuple[dict[str, int], int]:
+        """Where each output of a batch of `rows` rows begins, and where they end: offsets in bytes."""
+        outputs = self.outputs[kind]
+        begins = {output.name: _outputs_begin(outputs, number, rows) for number, output in enumerate(outputs)}
+        return begins, _outputs_end(outputs, rows)
+
+    def read(
+        self, block: NDArray[np.uint8], kind: PlanKind, rows: int, used: int
+    ) -> tuple[NDArray[Any], ...]:
+        """The outputs of a batch of `rows` rows, [used, columns] each, copied out of a block."""
+        begins, _ = self.output_places(kind, rows)
+        return tuple(
+            block[begins[name] : begins[name] + used * columns * _ITEM_BYTES]
+            .view(dtype)
+            .reshape(used, columns)
+            .copy()
+            for name, columns, dtype in self.outputs[kind]
+        )
+
+
+def _outputs_begin(outputs: Sequence[Output], number: int, rows: int) -> int:
+    return sum(_aligned(rows * output.columns * _ITEM_BYTES) for output in outputs[:number])
+
+
+def _outputs_end(outputs: Sequence[Output], rows: int) -> int:
+    last = len(outputs) - 1
+    return _outputs_begin(outputs, last, rows) + rows * outputs[last].columns * _ITEM_BYTES
 
 
 def offsets(rows: int, tokens: int) -> Offsets:

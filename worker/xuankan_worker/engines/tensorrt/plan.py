@@ -1,19 +1,20 @@
 """Built plans: what each is for, and which of a release's fits this GPU and this library.
 
-A release keeps its plans beside its model: `engines/<flavour>-<version>-<target>-<precision>/` holds the plan
-and a manifest, which alone decides whether the plan may be loaded.
+A release keeps its engines beside its model: `engines/<flavour>-<version>-<target>-<precision>/` holds a plan of
+the encoder, of the cross-encoder, or of both, and a manifest, which alone decides whether they may be loaded.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from xuankan.errors import EngineUnavailable
+from xuankan_worker.engines.tensorrt.layout import PlanKind
 from xuankan_worker.engines.tensorrt.library import Library
 from xuankan_worker.engines.tensorrt.shapes import Shape
 from xuankan_worker.manifest import Manifest, file_sha256
@@ -21,11 +22,11 @@ from xuankan_worker.manifest import Manifest, file_sha256
 Precision = Literal["fp16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ENGINES = "engines"
-PLAN = "engine.plan"
+PLAN_KINDS: tuple[PlanKind, ...] = get_args(PlanKind)
 ENGINE_MANIFEST = "engine.json"
 ANY = "any"
 """The compute capability of an RTX plan that is not tied to one."""
-_FORMAT = "xuankan-engine/1"
+_FORMAT = "xuankan-engine/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +38,57 @@ class Dynamic:
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltPlan:
+    """One plan of an engine.
+
+    Attributes:
+        model: the release's ONNX file that it was built from.
+        model_sha256: of that file.
+        shapes: ascending; profile i of the plan is shapes[i].
+        dynamic: the fallback, the plan's last profile; None if it has none.
+        opset: of the graph.
+        plan_sha256: of the plan.
+        build_s: seconds the library took.
+    """
+
+    model: str
+    model_sha256: str
+    shapes: tuple[Shape, ...]
+    dynamic: Dynamic | None
+    opset: int
+    plan_sha256: str
+    build_s: float
+
+    @property
+    def dynamic_profile(self) -> int | None:
+        """Index of the fallback profile."""
+        return None if self.dynamic is None else len(self.shapes)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineManifest:
-    """One built plan.
+    """A built engine.
 
     Attributes:
         release: fingerprint of the release that it was built for.
-        model: the ONNX file that it was built from.
-        model_sha256: of that file.
         template: fingerprint of the release's tokenizer and template.
-        precision: `fp16`, `int8` or `fp8`.
-        shapes: ascending; profile i of the plan is shapes[i].
-        dynamic: the fallback, the plan's last profile; None if it has none.
+        precision: of the cross-encoder: `fp16`, `int8` or `fp8`. An encoder's is always `fp16`.
+        plans: of what the release has.
         flavour, version: of the library.
         compute_capability: such as `9.0`, several joined by commas, or `any`.
         driver: of the machine that built it; None if that had no GPU.
-        opset: of the ONNX file.
-        plan_sha256: of the plan.
-        build_s: seconds the library took.
         built: when, UTC, as in 2026-01-31T23:59:59Z.
         xuankan: version of this package.
     """
 
     release: str
-    model: str
-    model_sha256: str
     template: str
     precision: Precision
-    shapes: tuple[Shape, ...]
-    dynamic: Dynamic | None
+    plans: Mapping[PlanKind, BuiltPlan]
     flavour: str
     version: str
     compute_capability: str
     driver: str | None
-    opset: int
-    plan_sha256: str
-    build_s: float
     built: str
     xuankan: str
 
@@ -83,11 +100,6 @@ class EngineManifest:
         else:
             target = "+".join(f"sm_{one.replace('.', '')}" for one in self.compute_capability.split(","))
         return f"{self.flavour}-{self.version}-{target}-{self.precision}"
-
-    @property
-    def dynamic_profile(self) -> int | None:
-        """Index of the fallback profile."""
-        return None if self.dynamic is None else len(self.shapes)
 
     def fits_gpu(self, capability: str) -> bool:
         """Whether it was built for GPUs of this compute capability."""
@@ -113,11 +125,12 @@ class EngineManifest:
                 raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] in wanted else 'not a field of it'}")
             if content["precision"] not in PRECISIONS:
                 raise ValueError(f"precision is {content['precision']!r}; known are {', '.join(PRECISIONS)}")
-            content["shapes"] = tuple(Shape(int(bucket), int(rows)) for bucket, rows in content["shapes"])
-            if content["dynamic"] is not None:
-                content["dynamic"] = Dynamic(**content["dynamic"])
+            plans: dict[str, dict[str, Any]] = dict(content["plans"])
+            if not plans or plans.keys() - set(PLAN_KINDS):
+                raise ValueError(f"plans are of {', '.join(plans) or 'nothing'}; known are {PLAN_KINDS}")
+            content["plans"] = {kind: _built_plan(plan) for kind, plan in plans.items()}
             return cls(**content)
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, KeyError) as error:
             raise EngineUnavailable(f"engine manifest {path} cannot be used: {error}") from error
 
     def save(self, folder: Path) -> None:
@@ -126,24 +139,47 @@ class EngineManifest:
         (folder / ENGINE_MANIFEST).write_text(json.dumps(document, indent=2) + "\n")
 
     def verify(self, folder: Path) -> None:
-        """Check that the plan is there and unchanged.
+        """Check that every plan is there and unchanged.
 
         Raises:
-            EngineUnavailable: it is missing or damaged.
+            EngineUnavailable: one is missing or damaged.
         """
-        path = folder / PLAN
-        try:
-            found = file_sha256(path)
-        except OSError as error:
-            raise EngineUnavailable(f"plan {path} cannot be read: {error}") from error
-        if found != self.plan_sha256:
-            raise EngineUnavailable(
-                f"plan {path} is damaged: its SHA-256 is {found}, its manifest says {self.plan_sha256}"
-            )
+        for kind, plan in self.plans.items():
+            path = folder / plan_file(kind)
+            try:
+                found = file_sha256(path)
+            except OSError as error:
+                raise EngineUnavailable(f"plan {path} cannot be read: {error}") from error
+            if found != plan.plan_sha256:
+                raise EngineUnavailable(
+                    f"plan {path} is damaged: its SHA-256 is {found}, its manifest says {plan.plan_sha256}"
+                )
+
+
+def _built_plan(content: Mapping[str, Any]) -> BuiltPlan:
+    parts = dict(content)
+    parts["shapes"] = tuple(Shape(int(bucket), int(rows)) for bucket, rows in parts["shapes"])
+    if parts["dynamic"] is not None:
+        parts["dynamic"] = Dynamic(**parts["dynamic"])
+    return BuiltPlan(**parts)
+
+
+def plan_file(kind: PlanKind) -> str:
+    """The name of a plan's file."""
+    return f"{kind}.plan"
+
+
+def wanted_plans(release: Manifest) -> tuple[PlanKind, ...]:
+    """What an engine of a release has plans of."""
+    there: dict[PlanKind, bool] = {
+        "encoder": release.encoder is not None,
+        "cross_encoder": release.architecture is not None,
+    }
+    return tuple(kind for kind in PLAN_KINDS if there[kind])
 
 
 def model_file(precision: Precision) -> str:
-    """The name of a release's GPU graph of this precision."""
+    """The name of a release's graph of its cross-encoder for GPUs, of this precision."""
     return f"model.{precision}.onnx"
 
 
@@ -160,7 +196,7 @@ def build_command(release: Path, precision: Precision | None = None, targets: Se
 def find_plan(
     release: Path, library: Library, capability: str, precision: Precision | None = None
 ) -> tuple[Path, EngineManifest]:
-    """The folder and the manifest of the newest plan that fits, its plan verified.
+    """The folder and the manifest of the newest engine that fits, its plans verified.
 
     Args:
         release: the release's directory.
@@ -214,9 +250,12 @@ def _misfit(
         return f"was built with {engine.flavour} {engine.version}, but {library.version} is installed"
     if not engine.fits_gpu(capability):
         return f"is for compute capability {engine.compute_capability}"
-    if engine.model_sha256 != (now := manifest.files.get(engine.model)):
-        changed = "has changed since" if now else "is no longer part of the release"
-        return f"was built from another {engine.model} (SHA-256 {engine.model_sha256[:16]}…), which {changed}"
+    for plan in engine.plans.values():
+        if plan.model_sha256 != (now := manifest.files.get(plan.model)):
+            changed = "has changed since" if now else "is no longer part of the release"
+            return f"was built from another {plan.model} (SHA-256 {plan.model_sha256[:16]}…), which {changed}"
+    if missing := [kind for kind in wanted_plans(manifest) if kind not in engine.plans]:
+        return f"has no plan of the {missing[0].replace('_', '-')}, which the release has"
     if engine.template != manifest.template:
         return f"was built for template {engine.template}, but the release has {manifest.template}"
     return ""

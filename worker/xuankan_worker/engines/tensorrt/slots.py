@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,9 @@ from numpy.typing import NDArray
 from xuankan.errors import DeviceLost, EngineError
 from xuankan_worker.engines.base import Encoded, EngineInfo, TokenBatch
 from xuankan_worker.engines.checks import check_batch
-from xuankan_worker.engines.tensorrt.context import StreamContext
+from xuankan_worker.engines.tensorrt.context import OpenPlan, StreamContext
 from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, Event, PinnedBlock
-from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles, fill
+from xuankan_worker.engines.tensorrt.layout import Layout, PlanKind, PlanProfile, fill
 
 
 class TensorRTSlot:
@@ -26,18 +28,24 @@ class TensorRTSlot:
     """
 
     def __init__(
-        self, cuda: Cuda, context: StreamContext, info: EngineInfo, profiles: PlanProfiles, layout: Layout
+        self,
+        cuda: Cuda,
+        context: StreamContext,
+        info: EngineInfo,
+        plans: Mapping[PlanKind, OpenPlan],
+        layout: Layout,
     ) -> None:
         self._context = context
         self._info = info
-        self._profiles = profiles
+        self._plans = plans
+        self._layout = layout
         self._closed = False
         self.copy_s = 0.0
         with ExitStack() as owned:
             self._inputs = PinnedBlock(cuda, layout.input_bytes)
             owned.callback(self._inputs.close)
-            self._scores = PinnedBlock(cuda, layout.score_bytes)
-            owned.callback(self._scores.close)
+            self._outputs = PinnedBlock(cuda, layout.output_bytes)
+            owned.callback(self._outputs.close)
             self._done = Event(cuda)
             owned.callback(self._done.close)
             self._copies = CopyTimer(cuda)
@@ -49,24 +57,36 @@ class TensorRTSlot:
 
         Raises:
             DeviceLost: nothing runs on the device any more.
-            EngineError: the batch does not fit the engine, or running it failed.
+            EngineError: there is no cross-encoder, the batch does not fit it, or running it failed.
         """
         check_batch(batch, self._info)
-        return self.run(self._profiles.choose(len(batch.lengths), int(batch.lengths.max())), batch)
+        (scores,) = self._run("cross_encoder", batch)
+        if not (finite := np.isfinite(scores[:, 0])).all():
+            raise EngineError(f"row {np.argmin(finite)}: the model gave no finite score")
+        return scores[:, 0]
 
     def encode(self, batch: TokenBatch) -> Encoded:
-        """Plans of encoders are not run yet: `EngineInfo.encoder` is None.
+        """Read manuscripts; see `engines.base.Slot`. The caller sleeps while the device works.
 
         Raises:
-            EngineError: always.
+            DeviceLost: nothing runs on the device any more.
+            EngineError: there is no encoder, the batch does not fit it, or running it failed.
         """
-        raise EngineError(f"the TensorRT engine has no encoder for {len(batch.lengths)} rows")
+        if self._info.encoder is None:
+            raise EngineError("the release has no encoder")
+        check_batch(batch, self._info, self._info.encoder)
+        return Encoded(*self._run("encoder", batch))
 
-    def run(self, profile: PlanProfile, batch: TokenBatch) -> NDArray[np.float32]:
-        """Score a checked batch by a profile that takes it.
+    def _run(self, kind: PlanKind, batch: TokenBatch) -> tuple[NDArray[Any], ...]:
+        profile = self._plans[kind].profiles.choose(len(batch.lengths), int(batch.lengths.max()))
+        return self.run(profile, batch)
+
+    def run(self, profile: PlanProfile, batch: TokenBatch) -> tuple[NDArray[Any], ...]:
+        """The outputs of a checked batch by a profile that takes it, [rows, columns] each.
 
         Raises:
-            As `score`.
+            DeviceLost: nothing runs on the device any more.
+            EngineError: running it failed.
         """
         if self._closed:
             raise EngineError("the slot is closed")
@@ -76,7 +96,7 @@ class TensorRTSlot:
             rows, tokens = used, int(batch.lengths.max())
         fill(self._inputs.view(), batch, rows, tokens)
         try:
-            memory = (self._inputs.address, self._scores.address)
+            memory = (self._inputs.address, self._outputs.address)
             self._context.submit(profile, rows, tokens, *memory, self._done, self._copies)
         except DeviceLost:
             raise
@@ -85,10 +105,7 @@ class TensorRTSlot:
             raise
         self._done.wait()
         self.copy_s += self._copies.seconds()
-        scores = self._scores.view()[: 4 * used].view(np.float32).copy()
-        if not (finite := np.isfinite(scores)).all():
-            raise EngineError(f"row {np.argmin(finite)}: the model gave no finite score")
-        return scores
+        return self._layout.read(self._outputs.view(), profile.kind, rows, used)
 
     def close(self) -> None:
         """Free the slot's memory; idempotent."""
