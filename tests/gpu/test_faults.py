@@ -20,7 +20,7 @@ from xuankan.errors import EngineError, EngineUnavailable
 from xuankan_worker.engines import open_engine
 from xuankan_worker.engines.tensorrt.engine import TensorRTEngine, open_tensorrt
 from xuankan_worker.engines.tensorrt.library import load_library
-from xuankan_worker.engines.tensorrt.plan import PLAN
+from xuankan_worker.engines.tensorrt.plan import plan_file
 from xuankan_worker.engines.tensorrt.shapes import Shape
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
@@ -63,7 +63,7 @@ def test_a_plan_for_another_gpu_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
     release = write_gpu_release(tmp_path, (Shape(64, 4),))
-    (plan,) = release.glob(f"engines/*/{PLAN}")
+    (plan,) = release.glob(f"engines/*/{plan_file('cross_encoder')}")
     content = bytearray(plan.read_bytes())
     content[len(content) // 2] ^= 1
     plan.write_bytes(content)

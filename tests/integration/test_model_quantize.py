@@ -25,7 +25,7 @@ from xuankan.errors import CatalogueError, InputError, ReleaseError
 from xuankan.protocol.template import Template, default_directory
 from xuankan_worker.cli.quantize import quantize
 from xuankan_worker.engines.tensorrt.library import load_library
-from xuankan_worker.engines.tensorrt.plan import PLAN
+from xuankan_worker.engines.tensorrt.plan import plan_file
 from xuankan_worker.engines.tensorrt.shapes import Shape
 from xuankan_worker.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256
 from xuankan_worker.releases import gpu_quantize, numerics
@@ -128,7 +128,7 @@ def test_onnx_runtime_and_tensorrt_take_the_same_file(
     assert not np.array_equal(fp16, eight)
     folder, engine = build(release, LIBRARY, [Shape(64, 4)], precision)
     assert (engine.precision, engine.model_sha256) == (precision, file_sha256(path))
-    assert (folder / PLAN).stat().st_size > 10_000
+    assert (folder / plan_file("cross_encoder")).stat().st_size > 10_000
 
 
 def test_a_graph_that_loses_too_much_is_refused_and_nothing_is_written(

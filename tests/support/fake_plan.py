@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tests.support.fake_cuda import FakeCuda
 from xuankan_worker.engines import EngineInfo, TokenBatch
+from xuankan_worker.engines.tensorrt.context import OpenPlan
 from xuankan_worker.engines.tensorrt.cuda import Cuda
 from xuankan_worker.engines.tensorrt.engine import TensorRTEngine
 from xuankan_worker.engines.tensorrt.layout import PlanProfile, PlanProfiles
@@ -135,7 +136,8 @@ def open_fake(
         depth=depth,
         shapes=shapes,
     )
-    return TensorRTEngine(Cuda(cuda), program, program.errors, PlanProfiles(profiles), info)
+    plan = OpenPlan(program, PlanProfiles(profiles))
+    return TensorRTEngine(Cuda(cuda), {"cross_encoder": plan}, program.errors, info)
 
 
 def random_batch(seed: int, rows: int | None = None, tokens: int | None = None) -> TokenBatch:

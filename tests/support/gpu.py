@@ -80,7 +80,7 @@ def write_gpu_release(directory: Path, shapes: tuple[Shape, ...], targets: tuple
         temperature=2.0,
         files={GPU_MODEL: file_sha256(release / GPU_MODEL)},
     ).save(release)
-    build(release, load_library(), shapes, targets=targets)
+    build(release, load_library(), {"cross_encoder": shapes}, targets=targets)
     return release
 
 

@@ -108,14 +108,23 @@ def expected_scores(batch: TokenBatch, activation: str = "gelu") -> NDArray[np.f
     """float64 [B]: what `BertForSequenceClassification` computes for each row alone."""
     weights = {name: value.astype(np.float64) for name, value in tensors().items()}
     rows = zip(batch.input_ids, batch.lengths, batch.first_lengths, strict=True)
-    return np.array([_forward(weights, ids[:length], int(first), activation) for ids, length, first in rows])
+    return np.array([_score(weights, ids[:length], int(first), activation) for ids, length, first in rows])
 
 
-def _forward(w: dict[str, Any], ids: NDArray[np.int32], first: int, activation: str) -> float:
+def _score(w: dict[str, Any], ids: NDArray[np.int32], first: int, activation: str) -> float:
+    x = hidden_states(w, ids, first, activation)
+    return float(linear(w, "classifier", np.tanh(linear(w, "bert.pooler.dense", x[0])))[0])
+
+
+def linear(w: dict[str, Any], name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+
+def hidden_states(
+    w: dict[str, Any], ids: NDArray[np.int32], first: int, activation: str
+) -> NDArray[np.float64]:
+    """What the last layer says of each token of a row, float64 [T, hidden], of float64 weights."""
     length = len(ids)
-
-    def linear(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
     def norm(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
         centred = x - x.mean(axis=-1, keepdims=True)
@@ -132,20 +141,22 @@ def _forward(w: dict[str, Any], ids: NDArray[np.int32], first: int, activation: 
     x = norm(f"{embeddings}.LayerNorm", x + w[f"{embeddings}.token_type_embeddings.weight"][segment])
     for layer in range(LAYERS):
         prefix = f"bert.encoder.layer.{layer}"
-        q, k, v = (heads(linear(f"{prefix}.attention.self.{part}", x)) for part in ("query", "key", "value"))
+        q, k, v = (
+            heads(linear(w, f"{prefix}.attention.self.{part}", x)) for part in ("query", "key", "value")
+        )
         logits = q @ k.transpose(0, 2, 1) / math.sqrt(HIDDEN // HEADS)
         share = np.exp(logits - logits.max(axis=-1, keepdims=True))
         mixed = (share / share.sum(axis=-1, keepdims=True)) @ v
         mixed = mixed.transpose(1, 0, 2).reshape(length, HIDDEN)
         x = norm(
-            f"{prefix}.attention.output.LayerNorm", x + linear(f"{prefix}.attention.output.dense", mixed)
+            f"{prefix}.attention.output.LayerNorm", x + linear(w, f"{prefix}.attention.output.dense", mixed)
         )
-        inner = linear(f"{prefix}.intermediate.dense", x)
+        inner = linear(w, f"{prefix}.intermediate.dense", x)
         if activation == "relu":
             inner = np.maximum(inner, 0)
         elif activation == "gelu_new":
             inner = inner / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
         else:
             inner = inner / 2 * (1 + _erf(inner / math.sqrt(2)))
-        x = norm(f"{prefix}.output.LayerNorm", x + linear(f"{prefix}.output.dense", inner))
-    return float(linear("classifier", np.tanh(linear("bert.pooler.dense", x[0])))[0])
+        x = norm(f"{prefix}.output.LayerNorm", x + linear(w, f"{prefix}.output.dense", inner))
+    return x

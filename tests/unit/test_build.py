@@ -15,8 +15,9 @@ from tests.support import tiny_gpu_graph
 from xuankan.errors import EngineError, EngineUnavailable, InputError, ReleaseError
 from xuankan.protocol.template import Template
 from xuankan_worker.cli.build import build as command
+from xuankan_worker.engines.tensorrt.layout import PlanKind
 from xuankan_worker.engines.tensorrt.library import GpuIdentity, Library, find_gpu, load_library
-from xuankan_worker.engines.tensorrt.plan import ENGINES, PLAN, Dynamic, EngineManifest, find_plan
+from xuankan_worker.engines.tensorrt.plan import ENGINES, Dynamic, EngineManifest, find_plan, plan_file
 from xuankan_worker.engines.tensorrt.shapes import Shape
 from xuankan_worker.manifest import Manifest, file_sha256
 from xuankan_worker.releases import build as building
@@ -24,6 +25,8 @@ from xuankan_worker.releases.build import build
 
 LIBRARY = load_library("tensorrt_rtx")
 SHAPES = (Shape(32, 8), Shape(64, 4))
+PAIRS: dict[PlanKind, tuple[Shape, ...]] = {"cross_encoder": SHAPES}
+PLAN = plan_file("cross_encoder")
 
 
 @pytest.fixture
@@ -37,19 +40,21 @@ def contents(release: Path) -> list[str]:
 
 def test_a_build_makes_a_plan_that_a_worker_finds(tiny: Path) -> None:
     told: list[tuple[str, float]] = []
-    folder, engine = build(tiny, LIBRARY, SHAPES, progress=lambda what, part: told.append((what, part)))
+    folder, engine = build(tiny, LIBRARY, PAIRS, progress=lambda what, part: told.append((what, part)))
     manifest = Manifest.load(tiny)
     gpu = find_gpu()
     assert folder.parent == tiny / ENGINES
     assert folder.name == f"tensorrt_rtx-{LIBRARY.version}-any-fp16"
     assert (folder / PLAN).stat().st_size > 10_000
     assert engine.release == manifest.fingerprint
-    assert engine.model_sha256 == file_sha256(tiny / "model.fp16.onnx")
-    assert engine.plan_sha256 == file_sha256(folder / PLAN)
-    assert (engine.shapes, engine.dynamic) == (SHAPES, Dynamic(8, 64))
+    assert list(engine.plans) == ["cross_encoder"]
+    plan = engine.plans["cross_encoder"]
+    assert (plan.model, plan.model_sha256) == ("model.fp16.onnx", file_sha256(tiny / "model.fp16.onnx"))
+    assert plan.plan_sha256 == file_sha256(folder / PLAN)
+    assert (plan.shapes, plan.dynamic) == (SHAPES, Dynamic(8, 64))
     assert engine.driver == (gpu.driver if gpu else None)
-    assert engine.opset == tiny_gpu_graph.OPSET
-    assert engine.build_s > 0
+    assert plan.opset == tiny_gpu_graph.OPSET
+    assert plan.build_s > 0
     assert find_plan(tiny, LIBRARY, "9.0") == (folder, engine)
     assert contents(tiny) == [folder.name]
     assert told[-1] == ("profile 3 of 3", 1.0)
@@ -71,12 +76,12 @@ def test_every_shape_is_a_profile_of_its_own_and_the_fallback_is_the_last(
 
     add = building._add_profile  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr(building, "_add_profile", spy)
-    build(tiny, LIBRARY, SHAPES)
+    build(tiny, LIBRARY, PAIRS)
     assert taken == [[(32, 8)] * 3, [(64, 4)] * 3, [(1, 1), (64, 8), (64, 8)]]
 
 
 def test_a_plan_for_chosen_gpus_fits_only_those(tiny: Path) -> None:
-    folder, engine = build(tiny, LIBRARY, SHAPES[1:], targets=["sm_86", "sm_120"])
+    folder, engine = build(tiny, LIBRARY, {"cross_encoder": SHAPES[1:]}, targets=["sm_86", "sm_120"])
     assert engine.compute_capability == "8.6,12.0"
     assert folder.name.endswith("-sm_86+sm_120-fp16")
     assert find_plan(tiny, LIBRARY, "12.0")[1] == engine
@@ -86,7 +91,7 @@ def test_a_plan_for_chosen_gpus_fits_only_those(tiny: Path) -> None:
 
 def test_an_unknown_target_is_refused_with_those_that_are_known(tiny: Path) -> None:
     with pytest.raises(InputError) as caught:
-        build(tiny, LIBRARY, SHAPES, targets=["sm_86", "sm_90"])
+        build(tiny, LIBRARY, PAIRS, targets=["sm_86", "sm_90"])
     assert "target: 'sm_90'; TensorRT-RTX" in str(caught.value)
     assert "sm_75, sm_80, sm_86, sm_89, sm_120, sm_121; a plan built without --target" in str(caught.value)
 
@@ -94,7 +99,7 @@ def test_an_unknown_target_is_refused_with_those_that_are_known(tiny: Path) -> N
 def test_an_operator_that_the_library_lacks_is_named_with_its_node(tmp_path: Path) -> None:
     release = tiny_gpu_graph.write_release(tmp_path / "odd", operator="Frobnicate")
     with pytest.raises(EngineError) as caught:
-        build(release, LIBRARY, SHAPES)
+        build(release, LIBRARY, PAIRS)
     message = str(caught.value)
     assert "node pool.rows (operator Frobnicate): Op type Frobnicate is not supported" in message
     assert "model.fp16.onnx" in message
@@ -103,27 +108,27 @@ def test_an_operator_that_the_library_lacks_is_named_with_its_node(tmp_path: Pat
 
 def test_a_graph_of_something_else_is_refused(tmp_path: Path) -> None:
     release = tiny_gpu_graph.write_release(tmp_path / "other", output="logits")
-    with pytest.raises(ReleaseError, match="outputs logits: it was not made by `xuankan model export`"):
-        build(release, LIBRARY, SHAPES)
+    with pytest.raises(ReleaseError, match="outputs logits: it was not made by `xuankan model`"):
+        build(release, LIBRARY, PAIRS)
 
 
 def test_a_release_without_the_graph_says_what_makes_it(tiny: Path) -> None:
     with pytest.raises(
         ReleaseError, match=r"tiny has no model\.int8\.onnx; make it: xuankan model quantize "
     ):
-        build(tiny, LIBRARY, SHAPES, "int8")
+        build(tiny, LIBRARY, PAIRS, "int8")
     (tiny / "model.fp16.onnx").write_bytes(b"changed")
     with pytest.raises(ReleaseError, match="is damaged or was changed"):
-        build(tiny, LIBRARY, SHAPES)
+        build(tiny, LIBRARY, PAIRS)
     (tiny / "model.fp16.onnx").unlink()
     with pytest.raises(ReleaseError, match="cannot be read"):
-        build(tiny, LIBRARY, SHAPES)
+        build(tiny, LIBRARY, PAIRS)
 
 
 def test_a_build_that_fails_leaves_the_old_plan_and_nothing_half(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, engine = build(tiny, LIBRARY, SHAPES)
+    folder, engine = build(tiny, LIBRARY, PAIRS)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -131,14 +136,14 @@ def test_a_build_that_fails_leaves_the_old_plan_and_nothing_half(
     with monkeypatch.context() as patch:
         patch.setattr(EngineManifest, "save", full)
         with pytest.raises(OSError, match="No space left"):
-            build(tiny, LIBRARY, SHAPES[:1])
+            build(tiny, LIBRARY, {"cross_encoder": SHAPES[:1]})
     assert contents(tiny) == [folder.name]
     assert find_plan(tiny, LIBRARY, "9.0") == (folder, engine)
     killed = tiny / ENGINES / ".build-killed" / "new"
     killed.mkdir(parents=True)
     (killed / PLAN).write_bytes(b"half")
     assert find_plan(tiny, LIBRARY, "9.0") == (folder, engine)
-    _, newer = build(tiny, LIBRARY, SHAPES[1:])
+    _, newer = build(tiny, LIBRARY, {"cross_encoder": SHAPES[1:]})
     assert contents(tiny) == [folder.name]
     assert find_plan(tiny, LIBRARY, "9.0") == (folder, newer)
 
@@ -149,7 +154,7 @@ def test_an_interrupted_build_stops_and_leaves_nothing(tiny: Path) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        build(tiny, LIBRARY, SHAPES, progress=interrupt)
+        build(tiny, LIBRARY, PAIRS, progress=interrupt)
     assert contents(tiny) == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -159,8 +164,8 @@ def test_two_builds_of_one_release_do_not_mix(tiny: Path) -> None:
     with (tiny / ENGINES / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(EngineError, match=r"another build into .* is running"):
-            build(tiny, LIBRARY, SHAPES)
-    build(tiny, LIBRARY, SHAPES)
+            build(tiny, LIBRARY, PAIRS)
+    build(tiny, LIBRARY, PAIRS)
 
 
 @pytest.fixture
@@ -175,15 +180,15 @@ def test_the_standard_library_builds_for_the_gpu_at_hand_and_keeps_what_it_timed
 ) -> None:
     monkeypatch.setattr(building, "find_gpu", lambda: GpuIdentity("NVIDIA H100 PCIe", "9.0", "580.95.05"))
     monkeypatch.setenv("XUANKAN_CACHE", str(tmp_path / "cache"))
-    build(tiny, standard, SHAPES)
+    build(tiny, standard, PAIRS)
     (timings,) = (tmp_path / "cache").iterdir()
     assert timings.name == "tensorrt-11.4.0.106-NVIDIA_H100_PCIe.timing"
     assert timings.stat().st_size > 0
-    folder, engine = build(tiny, standard, SHAPES, targets=["sm_90"])  # reads what the first has written
+    folder, engine = build(tiny, standard, PAIRS, targets=["sm_90"])  # reads what the first has written
     assert folder.name == "tensorrt-11.4.0.106-sm_90-fp16"
     assert (engine.compute_capability, engine.driver) == ("9.0", "580.95.05")
     with pytest.raises(InputError, match=r"sm_86; .* this machine's GPU, NVIDIA H100 PCIe: sm_90"):
-        build(tiny, standard, SHAPES, targets=["sm_86"])
+        build(tiny, standard, PAIRS, targets=["sm_86"])
 
 
 @pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU")
@@ -191,7 +196,7 @@ def test_the_standard_library_builds_only_where_a_gpu_is(tiny: Path, standard: L
     with pytest.raises(
         EngineUnavailable, match=r"TensorRT 11.4.0.106 builds on the GPU .*--library tensorrt_rtx"
     ):
-        build(tiny, standard, SHAPES)
+        build(tiny, standard, PAIRS)
 
 
 def test_the_command_builds_and_says_what_it_built(tiny: Path) -> None:
@@ -201,7 +206,8 @@ def test_the_command_builds_and_says_what_it_built(tiny: Path) -> None:
     assert f"{folder}: " in result.stdout
     assert "tokens x rows: 32x4 64x16, any up to 64x16" in result.stdout
     assert "100.0% profile 3 of 3" in result.stderr
-    assert json.loads((folder / "engine.json").read_text())["shapes"] == [[32, 4], [64, 16]]
+    document = json.loads((folder / "engine.json").read_text())
+    assert document["plans"]["cross_encoder"]["shapes"] == [[32, 4], [64, 16]]
 
 
 def test_the_command_chooses_default_shapes_by_the_longest_row(tiny: Path) -> None:

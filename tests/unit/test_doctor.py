@@ -283,7 +283,7 @@ def test_a_release_may_have_nothing_but_engines(tmp_path: Path, release: Path) -
     graph = directory / next(iter(Manifest.load(directory).files))
     graph.unlink()
     assert the(checks(directory, None, True), "release").state == "failure"
-    plan = directory / "engines" / "of-some-gpu" / "engine.plan"
+    plan = directory / "engines" / "of-some-gpu" / "engine.json"
     plan.parent.mkdir(parents=True)
     plan.touch()
     found = checks(directory, None, True)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from xuankan_worker.engines.tensorrt.library import load_library
-from xuankan_worker.engines.tensorrt.plan import PLAN
+from xuankan_worker.engines.tensorrt.plan import plan_file
 from xuankan_worker.engines.tensorrt.shapes import Shape
 from xuankan_worker.manifest import GPU_MODEL, Manifest, file_sha256
 from xuankan_worker.releases.build import build
@@ -25,8 +25,8 @@ def test_a_layer_is_eight_kernels_and_attention_is_one_of_them(tmp_path: Path) -
     (tmp_path / GPU_MODEL).write_bytes(write_encoder_graph(checkpoint).SerializeToString())
     files = {GPU_MODEL: file_sha256(tmp_path / GPU_MODEL)}
     Manifest("random", "none", checkpoint.architecture, "0" * 16, "1" * 16, 0.0, 1.0, files).save(tmp_path)
-    folder, _ = build(tmp_path, load_library("tensorrt_rtx"), [Shape(128, 16)])
-    kernels = [name.decode() for name in _KERNEL.findall((folder / PLAN).read_bytes())]
+    folder, _ = build(tmp_path, load_library("tensorrt_rtx"), {"cross_encoder": [Shape(128, 16)]})
+    kernels = [name.decode() for name in _KERNEL.findall((folder / plan_file("cross_encoder")).read_bytes())]
     start = next(place for place, name in enumerate(kernels) if name.startswith("layer.1.key_value"))
     norm = "__myl_AddAddCastMeanSubMulMeanAddSqrtDivMulCastMulAdd"
     assert kernels[start + 1 : start + 8] == [

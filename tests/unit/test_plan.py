@@ -12,15 +12,17 @@ from xuankan_worker.engines.tensorrt.library import load_library
 from xuankan_worker.engines.tensorrt.plan import (
     ENGINE_MANIFEST,
     ENGINES,
-    PLAN,
+    BuiltPlan,
     Dynamic,
     EngineManifest,
     build_command,
     find_plan,
+    plan_file,
 )
 from xuankan_worker.engines.tensorrt.shapes import Shape
 from xuankan_worker.manifest import Manifest, file_sha256
 
+PLAN = plan_file("cross_encoder")
 LIBRARY = load_library("tensorrt_rtx")
 
 
@@ -30,21 +32,25 @@ def add_plan(release: Path, folder: str = "one", **changes: object) -> EngineMan
     directory = release / ENGINES / folder
     directory.mkdir(parents=True)
     (directory / PLAN).write_bytes(folder.encode())
-    fitting = EngineManifest(
-        release=manifest.fingerprint,
+    plan = BuiltPlan(
         model="model.fp16.onnx",
         model_sha256=manifest.files["model.fp16.onnx"],
-        template=manifest.template,
-        precision="fp16",
         shapes=(Shape(32, 8), Shape(64, 4)),
         dynamic=Dynamic(8, 64),
+        opset=21,
+        plan_sha256=file_sha256(directory / PLAN),
+        build_s=1.5,
+    )
+    of_plan = {name: changes.pop(name) for name in ("model", "model_sha256") if name in changes}
+    fitting = EngineManifest(
+        release=manifest.fingerprint,
+        template=manifest.template,
+        precision="fp16",
+        plans={"cross_encoder": replace(plan, **of_plan)},  # pyright: ignore[reportArgumentType]
         flavour=LIBRARY.flavour,
         version=LIBRARY.version,
         compute_capability="any",
         driver=None,
-        opset=21,
-        plan_sha256=file_sha256(directory / PLAN),
-        build_s=1.5,
         built="2026-01-02T03:04:05Z",
         xuankan="0.1.0",
     )
@@ -61,8 +67,6 @@ def tiny(tmp_path: Path) -> Path:
 def test_a_manifest_is_read_as_it_was_written(tiny: Path) -> None:
     written = add_plan(tiny)
     assert EngineManifest.load(tiny / ENGINES / "one") == written
-    assert written.dynamic_profile == 2
-    assert replace(written, dynamic=None).dynamic_profile is None
 
 
 def test_the_folder_says_what_the_plan_is_for(tiny: Path) -> None:
@@ -123,21 +127,24 @@ def test_a_damaged_plan_is_refused_with_the_command_that_builds_it_again(tiny: P
     (tiny / ENGINES / "one" / PLAN).write_bytes(b"half")
     with pytest.raises(EngineUnavailable) as caught:
         find_plan(tiny, LIBRARY, "8.9")
-    assert "engine.plan is damaged" in str(caught.value)
+    assert "cross_encoder.plan is damaged" in str(caught.value)
     assert str(caught.value).endswith(f"xuankan model build {tiny} --target sm_86,sm_89")
     (tiny / ENGINES / "one" / PLAN).unlink()
-    with pytest.raises(EngineUnavailable, match=r"engine\.plan cannot be read"):
+    with pytest.raises(EngineUnavailable, match=r"cross_encoder\.plan cannot be read"):
         find_plan(tiny, LIBRARY, "8.9")
 
 
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("format", "xuankan-engine/9", "format is 'xuankan-engine/9'; this build reads 'xuankan-engine/1'"),
-        ("shapes", None, "shapes is missing"),
+        ("format", "xuankan-engine/9", "format is 'xuankan-engine/9'; this build reads 'xuankan-engine/2'"),
+        ("plans", None, "plans is missing"),
+        ("plans", {}, "plans are of nothing"),
+        ("plans", {"bi_encoder": {}}, "plans are of bi_encoder"),
+        ("plans", {"encoder": {"model": "x"}}, "shapes"),
         ("colour", "red", "colour is not a field of it"),
         ("precision", "fp3", "precision is 'fp3'"),
-        ("shapes", [[1, 2, 3]], "too many values"),
+        ("plans", {"encoder": {"shapes": [[1, 2, 3]]}}, "too many values"),
     ],
 )
 def test_a_manifest_that_is_not_one_is_refused(tiny: Path, field: str, value: object, says: str) -> None:

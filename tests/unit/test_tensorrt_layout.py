@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,17 @@ from numpy.typing import NDArray
 
 from tests.support.fake_plan import random_batch
 from xuankan.errors import EngineError
-from xuankan_worker.engines.tensorrt.layout import Layout, PlanProfile, PlanProfiles, fill, offsets
+from xuankan_worker.engines.tensorrt.layout import (
+    SCORES,
+    Layout,
+    Output,
+    PlanKind,
+    PlanProfile,
+    PlanProfiles,
+    encoder_outputs,
+    fill,
+    offsets,
+)
 
 STATIC = [
     PlanProfile(0, 64, 32, static=True),
@@ -21,6 +32,10 @@ STATIC = [
     PlanProfile(3, 256, 8, static=True),
 ]
 DYNAMIC = PlanProfile(4, 300, 32, static=False)
+OUTPUTS: dict[PlanKind, tuple[Output, ...]] = {
+    "cross_encoder": SCORES,
+    "encoder": encoder_outputs(journals=13, dimensions=8, neighbours=21),
+}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +79,7 @@ def test_the_fallback_counts_as_a_shape_where_it_alone_runs_the_longest_rows() -
 
 @given(st.data())
 def test_a_batch_is_where_the_device_looks_for_it(data: st.DataObject) -> None:
-    layout = Layout.of([*STATIC, DYNAMIC])
+    layout = Layout.of([*STATIC, DYNAMIC], OUTPUTS)
     block = np.full(layout.input_bytes, 0xEE, np.uint8)
     rows, tokens = data.draw(st.integers(1, 32)), data.draw(st.integers(1, 300))
     used = data.draw(st.integers(1, rows))
@@ -88,4 +103,30 @@ def test_a_batch_is_where_the_device_looks_for_it(data: st.DataObject) -> None:
     np.testing.assert_array_equal(places // 2, np.broadcast_to(positions, places.shape))
     np.testing.assert_array_equal(places[:, :used] % 2, positions >= batch.first_lengths)
     assert (block[at.end :] == 0xEE).all()
-    assert layout.score_bytes >= 4 * rows
+
+
+@given(
+    kind=st.sampled_from(sorted(OUTPUTS)),
+    rows=st.integers(1, 32),
+    used=st.integers(1, 32),
+    seed=st.integers(0, 9),
+)
+def test_outputs_lie_apart_and_are_read_as_they_were_written(
+    kind: PlanKind, rows: int, used: int, seed: int
+) -> None:
+    profiles = [profile._replace(kind=kind) for profile in (*STATIC, DYNAMIC)]
+    layout, used = Layout.of(profiles, OUTPUTS), min(rows, used)
+    block = np.random.default_rng(seed).integers(0, 256, layout.output_bytes, np.uint8)
+    begins, end = layout.output_places(kind, rows)
+    assert end <= layout.output_bytes
+    wanted: list[NDArray[Any]] = []
+    for number, (name, columns, dtype) in enumerate(OUTPUTS[kind]):
+        assert begins[name] % 256 == 0
+        values = np.arange(rows * columns).reshape(rows, columns).astype(dtype) + number
+        wanted.append(values[:used])
+        block[begins[name] : begins[name] + values.nbytes] = values.view(np.uint8).ravel()
+    found = layout.read(block, kind, rows, used)
+    block[:] = 0  # what was read is a copy
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)

@@ -1,9 +1,10 @@
-"""Builds TensorRT engines: a release in; a plan of its encoder, its cross-encoder or both, and a manifest, out.
+"""Builds TensorRT engines: a plan of a release's encoder, its cross-encoder or both, with a manifest.
 
-A plan is built from the release's graph for GPUs. Where it has one for CPUs only, an FP16 graph is written of the
-weights in there, so that building needs nothing but the release. One plan holds a static optimization profile for each shape and a dynamic one for all other batches; they
-share its weights. TensorRT-RTX builds on a machine without a GPU; the standard library times kernels on the
-GPU that will run them, and keeps what it timed in a cache for the next build.
+A plan is built from the release's graph for GPUs. Where it has one for CPUs only, an FP16 graph is written of
+the weights in there, so that building needs nothing but the release. One plan holds a static optimization
+profile for each shape and a dynamic one for all other batches; they share its weights. TensorRT-RTX builds on
+a machine without a GPU; the standard library times kernels on the GPU that will run them, and keeps what it
+timed in a cache for the next build.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def build(
     targets: Sequence[str] = (),
     progress: Progress = lambda _what, _part: None,
 ) -> tuple[Path, EngineManifest]:
-    """Build an engine into the release's directory, in place of one for the same library, target and precision.
+    """Build an engine into a release's directory, in place of one for the same library, target and precision.
 
     Args:
         release: the release's directory.
@@ -233,8 +234,8 @@ def _check_graph(network: Any, source: GpuGraph, release: Manifest) -> None:
     if found != dict(zip(_INPUTS, (2, 2, 1), strict=True)) or shapes != right:
         gives = ", ".join(" x ".join(map(str, part)) for part in shapes)
         raise ReleaseError(
-            f"{source.path} has inputs {', '.join(found) or 'none'} and outputs {gives or 'none'}: it was not "
-            "made by `xuankan model`, or not for this release"
+            f"{source.path} has inputs {', '.join(found) or 'none'} and outputs {gives or 'none'}: it was "
+            "not made by `xuankan model`, or not for this release"
         )
 
 

@@ -1,8 +1,8 @@
 """Writes the ONNX graph of an encoder for a GPU: FP16, for TensorRT, with its corpus in it.
 
-The layers are those of `encoder_graph`, whose inputs it has too. A row's real tokens are averaged and both heads
-computed in float32: they cost nothing, and logits in FP16 would tie. The corpus is a constant in FP16 that the
-embedding is multiplied by, so that finding the nearest papers takes no launch of its own.
+The layers are those of `encoder_graph`, whose inputs it has too. A row's real tokens are averaged and both
+heads computed in float32: they cost nothing, and logits in FP16 would tie. The corpus is a constant in FP16
+that the embedding is multiplied by, so that finding the nearest papers takes no launch of its own.
 
 Outputs: `logits` float32 [B, J], `embedding` float32 [B, D] of length one, `neighbours` int32 [B, K] and
 `nearness` float32 [B, K], descending, K the same for all rows.
@@ -32,8 +32,8 @@ def write_gpu_retrieval_graph(
         neighbours: K; fewer, if the corpus has fewer papers.
 
     Raises:
-        ReleaseError: the checkpoint lacks a tensor, one has values beyond FP16's range, or more neighbours are
-            asked for than engines give.
+        ReleaseError: the checkpoint lacks a tensor, one has values beyond FP16's range, or more neighbours
+            are asked for than engines give.
     """
     if neighbours > MOST_NEIGHBOURS:
         raise ReleaseError(f"{neighbours} neighbours: TensorRT gives {MOST_NEIGHBOURS} at most")

@@ -1,9 +1,9 @@
 """A stream context: what runs one batch at a time, on its own CUDA stream, beside the others.
 
 TensorRT ties its execution contexts to one optimization profile, and a static profile to one shape. So a
-stream context holds an `IExecutionContext` for each profile of each plan, encoder and cross-encoder; they never
-run at the same time, and share its activation memory. A static shape is recorded as a CUDA graph, which the host launches at once instead of
-kernel by kernel.
+stream context holds an `IExecutionContext` for each profile of each plan, encoder and cross-encoder; they
+never run at the same time, and share its activation memory. A static shape is recorded as a CUDA graph, which
+the host launches at once instead of kernel by kernel.
 """
 
 from __future__ import annotations

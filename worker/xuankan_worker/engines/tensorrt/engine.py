@@ -195,8 +195,8 @@ class TensorRTEngine:
             slot.close()
         if error := _difference(plain, graphed):
             raise EngineError(
-                f"{profile.kind}: {profile.rows} rows of {profile.tokens} tokens give other numbers as a CUDA "
-                f"graph: by up to {error:.3g}"
+                f"{profile.kind}: {profile.rows} rows of {profile.tokens} tokens give other numbers as a "
+                f"CUDA graph: by up to {error:.3g}"
             )
         return True
 

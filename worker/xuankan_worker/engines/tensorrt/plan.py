@@ -1,7 +1,8 @@
 """Built plans: what each is for, and which of a release's fits this GPU and this library.
 
-A release keeps its engines beside its model: `engines/<flavour>-<version>-<target>-<precision>/` holds a plan of
-the encoder, of the cross-encoder, or of both, and a manifest, which alone decides whether they may be loaded.
+A release keeps its engines beside its model: `engines/<flavour>-<version>-<target>-<precision>/` holds a plan
+of the encoder, of the cross-encoder, or of both, and a manifest, which alone decides whether they may be
+loaded.
 """
 
 from __future__ import annotations
@@ -58,11 +59,6 @@ class BuiltPlan:
     opset: int
     plan_sha256: str
     build_s: float
-
-    @property
-    def dynamic_profile(self) -> int | None:
-        """Index of the fallback profile."""
-        return None if self.dynamic is None else len(self.shapes)
 
 
 @dataclass(frozen=True, slots=True)
