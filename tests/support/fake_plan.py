@@ -1,4 +1,4 @@
-"""A plan for the device that needs no GPU: its scores can be computed by hand."""
+"""Plans for the device that needs no GPU: what they say can be computed by hand."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.support.fake_cuda import FakeCuda
-from xuankan_worker.engines import EngineInfo, TokenBatch
+from xuankan_worker.engines import Encoded, EncoderInfo, EngineInfo, TokenBatch
 from xuankan_worker.engines.tensorrt.context import OpenPlan
 from xuankan_worker.engines.tensorrt.cuda import Cuda
 from xuankan_worker.engines.tensorrt.engine import TensorRTEngine
-from xuankan_worker.engines.tensorrt.layout import PlanProfile, PlanProfiles
+from xuankan_worker.engines.tensorrt.layout import PlanKind, PlanProfile, PlanProfiles
 
 VOCABULARY = 1000
+JOURNALS, DIMENSIONS, NEIGHBOURS = 13, 8, 21
 
 
 @dataclass(eq=False)
 class FakeContext:
-    """An `IExecutionContext`: scores are what `expected` says, if nobody else used the memory meanwhile."""
+    """An `IExecutionContext`: says what `expected` does, or `expected_encoded` of an encoder.
+
+    Only if nobody else used the memory meanwhile.
+    """
 
     program: FakeProgram
     stream: int
@@ -53,7 +57,6 @@ class FakeContext:
             if program.faulty:
                 program.cuda.lose()
                 return
-            scores = np.zeros(rows, np.float32)
             workspace = _at(self.memory, 1)
             workspace[0] = mark = threading.get_ident() % 2**31
             time.sleep(program.cuda.pause_s / 2)
@@ -63,9 +66,12 @@ class FakeContext:
                 _at(at["lengths"], rows),
                 (places % 2 == 0).sum(axis=0).astype(np.int32),
             )
-            scores[:] = expected(batch)
+            said = {"scores": expected(batch).astype(np.float32)[:, None]}
+            if "logits" in at:
+                said = asdict(expected_encoded(batch))
             assert workspace[0] == mark, "activation memory is shared by contexts"
-            _at(at["scores"], rows)[:] = scores.view(np.int32)
+            for name, values in said.items():
+                _at(at[name], values.size)[:] = values.view(np.int32).ravel()
 
         program.cuda.stream(stream).put(run)
         return True
@@ -113,6 +119,17 @@ def expected(batch: TokenBatch) -> NDArray[np.float32]:
     return scores
 
 
+def expected_encoded(batch: TokenBatch) -> Encoded:
+    """What the fake encoder says: depends on every token of a row and on both lengths."""
+    base = expected(batch)[:, None]
+    return Encoded(
+        logits=(base + np.arange(JOURNALS)).astype(np.float32),
+        embedding=(base - np.arange(DIMENSIONS)).astype(np.float32),
+        neighbours=(base + 3 * np.arange(NEIGHBOURS)).astype(np.int32),
+        nearness=(base - 2 * np.arange(NEIGHBOURS)).astype(np.float32),
+    )
+
+
 def open_fake(
     cuda: FakeCuda,
     program: FakeProgram,
@@ -121,7 +138,7 @@ def open_fake(
     shapes: tuple[tuple[int, int], ...] = ((16, 8), (32, 8), (64, 4)),
     dynamic: tuple[int, int] | None = (64, 8),
 ) -> TensorRTEngine:
-    """An engine on the fake device; shapes are (tokens, rows)."""
+    """An engine of a cross-encoder on the fake device; shapes are (tokens, rows)."""
     profiles = [PlanProfile(number, *shape, static=True) for number, shape in enumerate(shapes)]
     if dynamic is not None:
         profiles.append(PlanProfile(len(profiles), *dynamic, static=False))
@@ -138,6 +155,35 @@ def open_fake(
     )
     plan = OpenPlan(program, PlanProfiles(profiles))
     return TensorRTEngine(Cuda(cuda), {"cross_encoder": plan}, program.errors, info)
+
+
+def open_fake_encoder(
+    cuda: FakeCuda, encoder: FakeProgram, cross_encoder: FakeProgram | None = None
+) -> TensorRTEngine:
+    """An engine of an encoder, and of a cross-encoder if there is a program for it."""
+    shapes = ((16, 8), (48, 4))
+    plans: dict[PlanKind, OpenPlan] = {"encoder": OpenPlan(encoder, _profiles("encoder", shapes, (48, 8)))}
+    if cross_encoder is not None:
+        plans["cross_encoder"] = OpenPlan(
+            cross_encoder, _profiles("cross_encoder", ((32, 8), (64, 4)), (64, 8))
+        )
+    info = EngineInfo(
+        name="tensorrt",
+        device="fake",
+        buckets=() if cross_encoder is None else (32, 64),
+        max_batch=8,
+        contexts=2,
+        vocabulary_size=VOCABULARY,
+        fingerprint="fake",
+        depth=2,
+        encoder=EncoderInfo((16, 48), 8, JOURNALS, DIMENSIONS, NEIGHBOURS, shapes),
+    )
+    return TensorRTEngine(Cuda(cuda), plans, encoder.errors, info)
+
+
+def _profiles(kind: PlanKind, shapes: tuple[tuple[int, int], ...], dynamic: tuple[int, int]) -> PlanProfiles:
+    profiles = [PlanProfile(number, *shape, static=True, kind=kind) for number, shape in enumerate(shapes)]
+    return PlanProfiles([*profiles, PlanProfile(len(profiles), *dynamic, static=False, kind=kind)])
 
 
 def random_batch(seed: int, rows: int | None = None, tokens: int | None = None) -> TokenBatch:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support import tiny_bert
+from tests.support import tiny_bert, tiny_encoder
 from xuankan.errors import EngineUnavailable
 from xuankan_worker.engines import TokenBatch
 from xuankan_worker.engines.tensorrt.library import find_gpu, load_library
@@ -19,6 +19,7 @@ from xuankan_worker.manifest import GPU_MODEL, Architecture, Manifest, file_sha2
 from xuankan_worker.releases.build import build
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.encoder_graph import write_encoder_graph
+from xuankan_worker.releases.retrieval_graph import write_retrieval_graph
 
 SHAPES = (Shape(64, 32), Shape(128, 4), Shape(128, 16), Shape(256, 8), Shape(512, 4))
 Say = Callable[[str], None]
@@ -81,6 +82,22 @@ def write_gpu_release(directory: Path, shapes: tuple[Shape, ...], targets: tuple
         files={GPU_MODEL: file_sha256(release / GPU_MODEL)},
     ).save(release)
     build(release, load_library(), {"cross_encoder": shapes}, targets=targets)
+    return release
+
+
+def write_encoder_release(directory: Path, shapes: tuple[Shape, ...], pairs: tuple[Shape, ...] = ()) -> Path:
+    """A release of `tiny_encoder`, beside `tiny_bert` if there are shapes for its pairs, with an engine."""
+    if not pairs:
+        release = tiny_encoder.write_release(directory)
+        build(release, load_library(), {"encoder": shapes})
+        return release
+    release = tiny_bert.write_release(directory)
+    checkpoint = tiny_encoder.write_checkpoint(directory / "encoder")
+    graph = write_retrieval_graph(
+        Checkpoint.load(checkpoint, scores=False), tiny_encoder.corpus(), tiny_encoder.NEIGHBOURS
+    )
+    tiny_encoder.add_encoder(release, graph)
+    build(release, load_library(), {"encoder": shapes, "cross_encoder": pairs})
     return release
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.support import tiny_gpu_graph
+from tests.support import gpu, tiny_encoder, tiny_gpu_graph
 from xuankan.errors import EngineError, EngineUnavailable, InputError, ReleaseError
 from xuankan.protocol.template import Template
 from xuankan_worker.cli.build import build as command
@@ -19,9 +19,11 @@ from xuankan_worker.engines.tensorrt.layout import PlanKind
 from xuankan_worker.engines.tensorrt.library import GpuIdentity, Library, find_gpu, load_library
 from xuankan_worker.engines.tensorrt.plan import ENGINES, Dynamic, EngineManifest, find_plan, plan_file
 from xuankan_worker.engines.tensorrt.shapes import Shape
-from xuankan_worker.manifest import Manifest, file_sha256
+from xuankan_worker.manifest import GPU_ENCODER, Manifest, file_sha256
 from xuankan_worker.releases import build as building
 from xuankan_worker.releases.build import build
+from xuankan_worker.releases.dequantize import read_encoder
+from xuankan_worker.releases.gpu_retrieval_graph import write_gpu_retrieval_graph
 
 LIBRARY = load_library("tensorrt_rtx")
 SHAPES = (Shape(32, 8), Shape(64, 4))
@@ -233,3 +235,66 @@ def test_buckets_are_chosen_by_the_lengths_of_real_pairs(tmp_path: Path) -> None
     assert (match := re.search(r"--buckets ([\d,]+): (\d\.\d)% of the tokens", result.stderr))
     assert f"{match[1].rpartition(',')[2]}x16, any up to" in result.stdout
     assert 0 < float(match[2]) < 5
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_an_encoder_is_built_from_the_graph_for_cpus(tmp_path: Path, pairs: bool) -> None:
+    """The release needs no other graph; a cross-encoder's plan is built of such a one too."""
+    shapes = (Shape(16, 4), Shape(48, 2))
+    release = gpu.write_encoder_release(tmp_path, shapes, shapes if pairs else ())
+    folder, engine = find_plan(release, LIBRARY, "9.0")
+    files = Manifest.load(release).files
+    assert list(engine.plans) == ["encoder", *["cross_encoder"] * pairs]
+    for kind, plan in engine.plans.items():
+        assert plan.model == {"encoder": "encoder.onnx", "cross_encoder": "model.onnx"}[kind]
+        assert plan.model_sha256 == files[plan.model]
+        assert plan.plan_sha256 == file_sha256(folder / plan_file(kind))
+    encoder = engine.plans["encoder"]
+    assert (encoder.shapes, encoder.dynamic) == (shapes, Dynamic(4, 48))
+    assert contents(release) == [folder.name]
+    names = [plan_file(kind) for kind in engine.plans]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "engine.json"])
+
+
+def test_an_encoders_own_graph_for_gpus_comes_first(tmp_path: Path) -> None:
+    release = tiny_encoder.write_release(tmp_path)
+    checkpoint, corpus = read_encoder(release)
+    graph = write_gpu_retrieval_graph(checkpoint, corpus, tiny_encoder.NEIGHBOURS)
+    (release / GPU_ENCODER).write_bytes(graph.SerializeToString())
+    manifest = Manifest.load(release)
+    files = {**manifest.files, GPU_ENCODER: file_sha256(release / GPU_ENCODER)}
+    replace(manifest, files=files).save(release)
+    _, engine = build(release, LIBRARY, {"encoder": SHAPES[:1]})
+    assert engine.plans["encoder"].model == GPU_ENCODER
+
+
+def test_an_encoder_of_another_shape_is_refused(tmp_path: Path) -> None:
+    release = tiny_encoder.write_release(tmp_path)
+    manifest = Manifest.load(release)
+    assert manifest.encoder is not None
+    replace(manifest, encoder=replace(manifest.encoder, journals=14)).save(release)
+    with pytest.raises(ReleaseError, match=r"logits x 13, .*or not for this release"):
+        build(release, LIBRARY, {"encoder": SHAPES[:1]})
+    assert contents(release) == []
+
+
+def test_an_engine_of_an_encoder_alone_is_too_little_for_a_release_of_both(tmp_path: Path) -> None:
+    release = tiny_encoder.write_release(tmp_path)
+    build(release, LIBRARY, {"encoder": SHAPES[:1]})
+    manifest = Manifest.load(release)
+    replace(manifest, architecture=tiny_encoder.architecture()).save(release)
+    with pytest.raises(EngineUnavailable, match="has no plan of the cross-encoder, which the release has"):
+        find_plan(release, LIBRARY, "9.0")
+    with pytest.raises(InputError, match="buckets: no shape to build for"):
+        build(release, LIBRARY, {"encoder": SHAPES[:1]})
+
+
+def test_the_command_builds_what_the_release_has(tmp_path: Path) -> None:
+    release = tiny_encoder.write_release(tmp_path)
+    result = CliRunner().invoke(command, [str(release), "--max-batch", "4", "--library", "tensorrt_rtx"])
+    assert result.exit_code == 0, result.output
+    assert "encoder: " in result.stdout
+    assert "tokens x rows: 48x4, any up to 48x4" in result.stdout
+    result = CliRunner().invoke(command, [str(release), "--buckets", "48"])
+    assert result.exit_code == 2
+    assert "release tiny-encoder has no cross-encoder to choose buckets for" in result.output

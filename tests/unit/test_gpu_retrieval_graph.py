@@ -107,7 +107,7 @@ def test_the_weights_of_an_int8_release_are_read_back_as_they_were_rounded(tmp_p
 
 
 def test_a_release_without_an_encoder_of_ours_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="has no encoder.onnx"):
+    with pytest.raises(ReleaseError, match=r"has no encoder\.onnx"):
         read_encoder(tiny_bert.write_release(tmp_path / "pairs"))
     release = tiny_encoder.write_release(tmp_path / "encoder")
     (release / ENCODER).write_bytes(onnx.ModelProto().SerializeToString())

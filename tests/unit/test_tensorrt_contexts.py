@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fake_cuda import FakeCuda, Status
-from tests.support.fake_plan import FakeProgram, expected, open_fake, random_batch
+from tests.support.fake_plan import (
+    FakeProgram,
+    expected,
+    expected_encoded,
+    open_fake,
+    open_fake_encoder,
+    random_batch,
+)
 from xuankan.errors import DeviceLost, EngineError
 from xuankan_worker.engines import TokenBatch
 from xuankan_worker.engines.tensorrt.cuda import Cuda, Stream
@@ -250,3 +258,57 @@ def test_a_failure_of_the_library_is_told_from_a_lost_device() -> None:
     assert cuda.lost
     with pytest.raises(DeviceLost, match="cudaErrorIllegalAddress"):
         cuda.bind()
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_rows_of_encoder_and_cross_encoder_share_the_contexts(both: bool) -> None:
+    cuda = FakeCuda(pause_s=0.001)
+    encoder, pairs = FakeProgram(cuda), FakeProgram(cuda)
+    engine = open_fake_encoder(cuda, encoder, pairs if both else None)
+    slots = [engine.open_slot(index) for index in range(engine.info.slots)]
+    streams = cuda.calls["cudaStreamCreateWithFlags"]
+    assert streams == engine.info.contexts
+
+    def drive(index: int) -> None:
+        for number in range(20):
+            batch = random_batch(100 * index + number, tokens=48)
+            if both and number % 2:
+                np.testing.assert_array_equal(slots[index].score(batch), expected(batch))
+                continue
+            found, wanted = slots[index].encode(batch), expected_encoded(batch)
+            for one, other in zip(astuple(found), astuple(wanted), strict=True):
+                assert one.dtype == other.dtype
+                np.testing.assert_array_equal(one, other)
+
+    with ThreadPoolExecutor(len(slots)) as threads:
+        list(threads.map(drive, range(len(slots))))
+    if not both:
+        with pytest.raises(EngineError, match="has no cross-encoder"):
+            slots[0].score(random_batch(1))
+    for slot in slots:
+        slot.close()
+    engine.close()
+    assert not cuda.live
+    assert [encoder.closed, pairs.closed] == [1, int(both)]
+
+
+def test_an_engine_without_encoder_says_so() -> None:
+    engine, _, _ = opened()
+    slot = engine.open_slot(0)
+    with pytest.raises(EngineError, match="the release has no encoder"):
+        slot.encode(random_batch(1))
+    slot.close()
+    engine.close()
+
+
+def test_an_encoder_takes_no_batch_that_it_was_not_built_for() -> None:
+    cuda = FakeCuda()
+    engine = open_fake_encoder(cuda, FakeProgram(cuda), FakeProgram(cuda))
+    slot = engine.open_slot(0)
+    long = random_batch(1, rows=2, tokens=64)
+    long.lengths[:] = 64
+    assert slot.score(long).shape == (2,)
+    with pytest.raises(EngineError, match="lengths is 64, not 1 to 48"):
+        slot.encode(long)
+    slot.close()
+    engine.close()

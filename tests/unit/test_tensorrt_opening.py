@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support import gpu, tiny_bert
+from tests.support import gpu, tiny_bert, tiny_encoder
 from tests.support.fake_cuda import FakeCuda, Status
-from tests.support.fake_plan import FakeProgram, expected
+from tests.support.fake_plan import FakeProgram, expected, expected_encoded
 from xuankan.errors import EngineError, EngineUnavailable
 from xuankan_worker.engines import open_engine
 from xuankan_worker.engines.tensorrt import engine as engines
@@ -45,9 +45,11 @@ class Machine:
 
     cuda: FakeCuda = field(default_factory=FakeCuda)
     plans: list[FakePlan] = field(default_factory=list[FakePlan])
+    loaded: list[str] = field(default_factory=list[str])
 
     def load(self, _library: object, plan: Path) -> FakePlan:
         assert plan.is_file()
+        self.loaded.append(plan.name)
         self.plans.append(FakePlan(self.cuda))
         return self.plans[-1]
 
@@ -137,6 +139,32 @@ def test_auto_takes_the_plan_and_says_what_it_is(machine: Machine, built: Path) 
     engine.close()
     assert not machine.cuda.live
     assert [plan.closed for plan in machine.plans] == [1]
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_auto_takes_an_encoders_plan_alone_or_beside_the_cross_encoders(
+    machine: Machine, tmp_path: Path, pairs: bool
+) -> None:
+    release = gpu.write_encoder_release(tmp_path, SHAPES[:2], SHAPES if pairs else ())
+    engine = open_engine("auto", release, 8)
+    info = engine.info
+    assert machine.loaded == ["encoder.plan", *["cross_encoder.plan"] * pairs]
+    assert info.encoder is not None
+    assert info.encoder.shapes == SHAPES[:2]
+    assert (info.encoder.buckets, info.encoder.max_batch) == ((16, 32), 8)
+    sizes = (info.encoder.journals, info.encoder.dimensions, info.encoder.neighbours)
+    assert sizes == (tiny_encoder.JOURNALS, tiny_encoder.DIMENSIONS, tiny_encoder.NEIGHBOURS)
+    assert (info.buckets, info.shapes) == (((16, 32, 48), SHAPES) if pairs else ((), ()))
+    assert info.vocabulary_size == tiny_bert.VOCABULARY
+    slot = engine.open_slot(0)
+    batch = tiny_bert.random_batch(8, tokens=32)
+    np.testing.assert_array_equal(slot.encode(batch).logits, expected_encoded(batch).logits)
+    if pairs:
+        np.testing.assert_array_equal(slot.score(batch), expected(batch))
+    slot.close()
+    engine.close()
+    assert not machine.cuda.live
+    assert [plan.closed for plan in machine.plans] == [1] * (1 + pairs)
 
 
 @pytest.mark.usefixtures("machine")
