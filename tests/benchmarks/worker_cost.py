@@ -6,6 +6,9 @@ queues bulk requests of test papers x 64 journals, then serves them with two con
 batches take a fixed time, and prints pairs per second, how much of a core the worker took, and how long
 contexts had nothing to do. With --idle, one request at a time is ranked instead, and what its trip takes
 beside the engine is printed. With --profile, the functions of the event loop's thread that took longest.
+
+With --encoder the package's release is served instead: what its encoder says of these papers is computed
+once, on the CPU, and given out again by batches that take a fixed time.
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ import resource
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import click
 import numpy as np
 from numpy.typing import NDArray
-from tests.support.engine import ScoresOnly
 from tests.support.server import ValkeyProcess
 from tests.support.simulation import unseen_papers
 
@@ -36,19 +39,33 @@ from xuankan.protocol.template import Template, default_directory
 from xuankan.protocol.wire import Request
 from xuankan.transport.client import open_client
 from xuankan_worker.config import WorkerConfig
-from xuankan_worker.engines.base import EngineInfo, TokenBatch
-from xuankan_worker.execution.served_model import ServedModel
+from xuankan_worker.engines.base import Encoded, EncoderInfo, EngineInfo, TokenBatch
+from xuankan_worker.execution.evidence_rows import manuscript_rows
+from xuankan_worker.execution.served_model import ServedModel, load_served_model
 from xuankan_worker.worker import Worker
 
 BUCKETS = (192, 224, 256, 272, 288, 304, 320, 336, 368, 384, 416, 448, 480, 512)
 JOURNALS = 64
+PAPERS = 128
 KEYS = Keys("cost")
 
 
 class TimedEngine:
-    """Contexts whose batches take `batch_s` each, one after the other."""
+    """Contexts whose batches take `batch_s` each, one after the other.
 
-    def __init__(self, batch_s: float, rows: int, contexts: int = 2, depth: int = 2) -> None:
+    With `encoder`, it has that encoder and no cross-encoder; what that says of a manuscript is in `said`, by
+    the manuscript's tokens.
+    """
+
+    def __init__(
+        self,
+        batch_s: float,
+        rows: int,
+        contexts: int = 2,
+        depth: int = 2,
+        encoder: EncoderInfo | None = None,
+    ) -> None:
+        self.said: dict[bytes, Encoded] = {}
         self.batch_s = batch_s
         self.free_at_s = [0.0] * contexts
         self.idle_s: list[float] = []
@@ -56,13 +73,14 @@ class TimedEngine:
         self.info = EngineInfo(
             name="timed",
             device="none",
-            buckets=BUCKETS,
+            buckets=BUCKETS if encoder is None else (),
             max_batch=rows,
             contexts=contexts,
             vocabulary_size=Template.default().tokenizer.get_vocab_size(),
             fingerprint="timed",
             depth=depth,
-            shapes=tuple((bucket, rows) for bucket in BUCKETS),
+            shapes=tuple((bucket, rows) for bucket in BUCKETS) if encoder is None else (),
+            encoder=encoder,
         )
 
     def open_slot(self, index: int) -> TimedSlot:
@@ -81,7 +99,7 @@ class TimedEngine:
         pass
 
 
-class TimedSlot(ScoresOnly):
+class TimedSlot:
     def __init__(self, engine: TimedEngine, context: int) -> None:
         self._engine, self._context = engine, context
 
@@ -89,12 +107,20 @@ class TimedSlot(ScoresOnly):
         self._engine.run(self._context)
         return batch.lengths.astype(np.float32)
 
+    def encode(self, batch: TokenBatch) -> Encoded:
+        self._engine.run(self._context)
+        rows = [
+            self._engine.said[ids[:length].tobytes()]
+            for ids, length in zip(batch.input_ids, batch.lengths, strict=True)
+        ]
+        return Encoded(*(np.concatenate([getattr(row, part) for row in rows]) for part in Encoded.__slots__))
+
     def close(self) -> None:
         pass
 
 
 def make_requests(template: Template, count: int, lane: Lane, reply: str | None) -> list[Request]:
-    catalogue, papers = Catalogue.default(), unseen_papers(128)
+    catalogue, papers = Catalogue.default(), unseen_papers(PAPERS)
     first_stage = FirstStage.default().for_catalogue(catalogue)
     made: list[Request] = []
     for number in range(count):
@@ -127,6 +153,22 @@ def make_requests(template: Template, count: int, lane: Lane, reply: str | None)
     return made
 
 
+def serve_encoder(batch_s: float, rows: int) -> tuple[ServedModel, TimedEngine]:
+    """The package's release, with what its encoder says of the papers worked out before."""
+    real = load_served_model("onnx", None, None, rows)
+    info = real.engine.info.encoder
+    assert info is not None
+    bucket = info.buckets[-1]
+    engine = TimedEngine(batch_s, rows, encoder=replace(info, buckets=(bucket,), shapes=((bucket, rows),)))
+    slot = real.engine.open_slot(0)
+    for title, abstract in unseen_papers(PAPERS):
+        batch = manuscript_rows(bucket, [real.template.encode_manuscript(title, abstract).ids], real.template)
+        engine.said[batch.input_ids[0, : batch.lengths[0]].tobytes()] = slot.encode(batch)
+    slot.close()
+    real.engine.close()
+    return replace(real, engine=engine), engine
+
+
 async def serve_bulk(url: str, served: ServedModel, engine: TimedEngine, count: int, profile: bool) -> None:
     client = open_client(url)
     for asked in make_requests(served.template, count, "bulk", "producer"):
@@ -147,10 +189,11 @@ async def serve_bulk(url: str, served: ServedModel, engine: TimedEngine, count: 
         elapsed_s, cpu_s = time.monotonic() - started_s, time.thread_time() - cpu_s
         after = resource.getrusage(resource.RUSAGE_SELF)
     process_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    batches, rows = len(engine.idle_s) + engine.info.contexts, count * JOURNALS
+    batches = len(engine.idle_s) + engine.info.contexts
+    rows = count * (1 if engine.info.encoder else JOURNALS)
     idle_s = np.array(engine.idle_s)
     click.echo(
-        f"{rows / elapsed_s:,.0f} pairs/s, {count / elapsed_s:.0f} requests/s; "
+        f"{rows / elapsed_s:,.0f} rows/s, {count / elapsed_s:.0f} requests/s; "
         f"process {process_s / elapsed_s:.1%} of a core, event loop {cpu_s / elapsed_s:.1%}; "
         f"{process_s / count * 1e3:.2f} ms a request, {process_s / batches * 1e6:.0f} us a batch; "
         f"context idle {idle_s.sum() / elapsed_s / engine.info.contexts:.1%}, gaps "
@@ -164,7 +207,9 @@ async def serve_one_by_one(url: str, served: ServedModel, engine: TimedEngine, c
     """Time from handing a request to the server to having its result, beside what the engine takes."""
     client = open_client(url, block_s=5.0)
     command = cast(Any, client).execute_command
-    least_s = engine.batch_s * math.ceil(JOURNALS / engine.info.max_batch / engine.info.contexts)
+    least_s = engine.batch_s * (
+        1 if engine.info.encoder else math.ceil(JOURNALS / engine.info.max_batch / engine.info.contexts)
+    )
     taken_s: list[float] = []
     async with Worker(WorkerConfig(url, "worker", KEYS, max_batch=engine.info.max_batch), served):
         for asked in make_requests(served.template, count, "interactive", "producer"):
@@ -187,12 +232,16 @@ async def serve_one_by_one(url: str, served: ServedModel, engine: TimedEngine, c
 @click.option("--batch-ms", default=1.6, show_default=True, help="What a batch takes in a context.")
 @click.option("--rows", default=16, show_default=True, help="Rows of a batch.")
 @click.option("--idle", is_flag=True, help="One request at a time.")
+@click.option("--encoder", is_flag=True, help="The package's release in place of a cross-encoder.")
 @click.option("--profile", is_flag=True)
-def main(requests: int, batch_ms: float, rows: int, idle: bool, profile: bool) -> None:
+def main(requests: int, batch_ms: float, rows: int, idle: bool, encoder: bool, profile: bool) -> None:
     """Measure."""
-    template = Template.build((default_directory() / "tokenizer.json").read_bytes(), 384, 125)
-    engine = TimedEngine(batch_ms / 1000, rows)
-    served = ServedModel(engine, template, Catalogue.default(), "release", 1.0, 1.0)
+    if encoder:
+        served, engine = serve_encoder(batch_ms / 1000, rows)
+    else:
+        template = Template.build((default_directory() / "tokenizer.json").read_bytes(), 384, 125)
+        engine = TimedEngine(batch_ms / 1000, rows)
+        served = ServedModel(engine, template, Catalogue.default(), "release", 1.0, 1.0)
     with tempfile.TemporaryDirectory() as directory:
         server = ValkeyProcess(Path(directory))
         server.start()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from tests.support import tiny_bert
 from xuankan_worker.engines import Encoded, TokenBatch
 from xuankan_worker.manifest import (
     ENCODER,
+    MANIFEST,
     Architecture,
     EncoderShape,
     Fusion,
@@ -70,18 +71,15 @@ def architecture() -> Architecture:
 def add_encoder(release: Path, graph: onnx.ModelProto) -> None:
     """Put an encoder into a release, or make a release of an encoder alone."""
     (release / ENCODER).write_bytes(graph.SerializeToString())
+    alone = Manifest("tiny-encoder", "random", None, "0" * 16, "1" * 16, 0.0, 1.0, {})
+    before = Manifest.load(release) if (release / MANIFEST).exists() else alone
     none = Weights()
-    parts: dict[str, Any] = {
-        "encoder": EncoderShape(architecture(), JOURNALS, DIMENSIONS, NEIGHBOURS),
-        "fusion": Fusion(none, none, none, none, 0.05, 6.0, 2020, 0.9, 0, 0),
-    }
-    digest = {ENCODER: file_sha256(release / ENCODER)}
-    if (release / "manifest.json").exists():
-        before = Manifest.load(release)
-        fields = {name: getattr(before, name) for name in Manifest.__dataclass_fields__ if name[0] != "_"}
-        Manifest(**{**fields, **parts, "files": {**before.files, **digest}}).save(release)
-        return
-    Manifest("tiny-encoder", "random", None, "0" * 16, "1" * 16, 0.0, 1.0, digest, **parts).save(release)
+    replace(
+        before,
+        encoder=EncoderShape(architecture(), JOURNALS, DIMENSIONS, NEIGHBOURS),
+        fusion=Fusion(none, none, none, none, 0.05, 6.0, 2020, 0.9, 0, 0),
+        files={**before.files, ENCODER: file_sha256(release / ENCODER)},
+    ).save(release)
 
 
 def write_release(directory: Path, activation: str = "gelu_new") -> Path:

@@ -62,7 +62,7 @@ def test_neighbours_speak_for_their_journals() -> None:
     every = corpus[:4] @ corpus.T
     papers = np.argsort(-every, axis=1)[:, :30]
     cosines = np.take_along_axis(every, papers, axis=1)
-    near = nearness(cosines, papers, journal, year, 6, Kernel(0.05, 6.0, 2016))
+    near = nearness(cosines, papers, journal[papers], year, 6, Kernel(0.05, 6.0, 2016))
     for row in range(4):
         assert near.evidence[row, journal[row], 0] == row  # itself
         assert near.evidence[row, 5].tolist() == [-1, -1, -1]

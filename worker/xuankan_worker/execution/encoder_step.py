@@ -33,7 +33,8 @@ class EncoderStep:
         self.corpus, self.fusion, self.rows = corpus, fusion, rows
         self._kernel = Kernel(fusion.kernel_temperature, fusion.memory_years, fusion.now)
         self._outside = corpus.journal < 0
-        self._journal = np.maximum(corpus.journal, 0)
+        self._any_outside = bool(self._outside.any())
+        self._journal, self._year = np.maximum(corpus.journal, 0), corpus.year
 
     def consider(self, requests: Sequence[Request], encoded: Encoded) -> list[Considered]:
         """Find what is known of the candidates of B requests.
@@ -51,40 +52,27 @@ class EncoderStep:
         candidates[real] = np.concatenate([request.candidates for request in requests])
         first_stage[real] = np.concatenate([request.first_stage for request in requests])
 
-        row: NDArray[np.int64] = np.arange(len(requests)).reshape(-1, 1)
-        seen = self._near(encoded)
+        seen = self._near(encoded, candidates, real)
         column: NDArray[np.int32] = self.corpus.logit_column[candidates]
-        shares: NDArray[np.float64] = log_softmax(encoded.logits)[row, np.maximum(column, 0)]
+        shares = np.take_along_axis(log_softmax(encoded.logits), np.maximum(column, 0), axis=1)
         encoder = np.where(column < 0, np.nan, shares)
-        near = (part[row, candidates] for part in (seen.mean, seen.density))
-        parts = np.stack([first_stage, encoder, *near], axis=2)
+        parts = np.stack([first_stage, encoder, seen.mean, seen.density], axis=2)
         fused = _fused(parts, self.fusion.base, self.fusion.unseen_base)
         base = log_softmax(np.where(real, fused, -np.inf))
-        chosen: NDArray[np.bool_] = in_play(base, self.fusion.coverage, self.fusion.most_rows) & real
-        evidence: NDArray[np.int32] = seen.evidence[row, candidates]
-        cosines: NDArray[np.float32] = seen.cosines[row, candidates]
-        manuscripts = np.array([len(request.tokens) for request in requests])
-        lengths = np.zeros(real.shape, np.int32)
-        if self.rows is not None:
-            lengths[chosen] = self.rows.row_lengths(
-                np.broadcast_to(manuscripts[:, None], real.shape)[chosen],
-                candidates[chosen],
-                evidence[chosen],
-            )
-        order: NDArray[np.intp] = np.argsort(np.where(chosen, -base, np.inf), axis=1, kind="stable")
+        rows, lengths = self._rows(requests, candidates, real, base, seen.evidence)
         fit = _fit(self.fusion, encoded.nearness[:, :EVIDENCE].mean(axis=1), base.max(axis=1))
         parts = parts.astype(np.float32)
         return [
             Considered(
                 parts=parts[one, :count],
                 base=base[one, :count],
-                rows=(rows := order[one, :in_use]),
-                lengths=lengths[one, rows],
-                evidence=evidence[one, :count],
-                cosines=cosines[one, :count],
+                rows=rows[one],
+                lengths=lengths[one],
+                evidence=seen.evidence[one, :count],
+                cosines=seen.cosines[one, :count],
                 fit=None if fit is None else float(fit[one]),
             )
-            for one, (count, in_use) in enumerate(zip(counts, np.count_nonzero(chosen, axis=1), strict=True))
+            for one, count in enumerate(counts.tolist())
         ]
 
     def full(self, considered: Considered, cross_encoder: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -95,12 +83,42 @@ class EncoderStep:
         weight = np.where(unseen, self.fusion.unseen_full.cross_encoder, self.fusion.full.cross_encoder)
         return fused + weight * cross_encoder
 
-    def _near(self, encoded: Encoded) -> Nearness:
-        papers = encoded.neighbours
-        # Papers of journals that this catalogue lacks speak for none.
-        cosines = np.where(self._outside[papers], -np.inf, encoded.nearness).astype(np.float32)
-        journals = len(self.corpus.logit_column)
-        return nearness(cosines, papers, self._journal, self.corpus.year, journals, self._kernel)
+    def _rows(
+        self,
+        requests: Sequence[Request],
+        candidates: NDArray[np.int64],
+        real: NDArray[np.bool_],
+        base: NDArray[np.float64],
+        evidence: NDArray[np.int32],
+    ) -> tuple[list[NDArray[np.intp]], list[NDArray[np.int32]]]:
+        """Of each request the candidates that get rows, likeliest first, and the tokens of these rows."""
+        if self.rows is None:
+            none = [np.empty(0, np.intp)] * len(requests)
+            return none, [np.empty(0, np.int32)] * len(requests)
+        chosen: NDArray[np.bool_] = in_play(base, self.fusion.coverage, self.fusion.most_rows) & real
+        manuscripts = np.array([len(request.tokens) for request in requests])
+        lengths = np.zeros(real.shape, np.int32)
+        lengths[chosen] = self.rows.row_lengths(
+            np.broadcast_to(manuscripts[:, None], real.shape)[chosen], candidates[chosen], evidence[chosen]
+        )
+        order: NDArray[np.intp] = np.argsort(np.where(chosen, -base, np.inf), axis=1, kind="stable")
+        in_use = np.count_nonzero(chosen, axis=1).tolist()
+        rows = [order[one, :count] for one, count in enumerate(in_use)]
+        return rows, [lengths[one, taken] for one, taken in enumerate(rows)]
+
+    def _near(self, encoded: Encoded, candidates: NDArray[np.int64], real: NDArray[np.bool_]) -> Nearness:
+        """What the neighbours say of each request's candidates, [B, C]."""
+        papers, cosines = encoded.neighbours, encoded.nearness
+        journal = self._journal[papers]
+        if self._any_outside:  # papers of journals that this catalogue lacks speak for none
+            cosines = np.where(self._outside[papers], np.float32(-np.inf), cosines)
+        count, width = candidates.shape
+        # By journal its place among a request's candidates, `width` for the others.
+        column = np.full((count, len(self.corpus.logit_column)), width, np.min_scalar_type(width))
+        row, place = np.nonzero(real)
+        column[row, candidates[row, place]] = place
+        of = np.take_along_axis(column, journal, axis=1)
+        return nearness(cosines, papers, of, self._year, width, self._kernel)
 
 
 def _fused(parts: NDArray[np.floating], seen: Weights, unseen: Weights) -> NDArray[np.float64]:

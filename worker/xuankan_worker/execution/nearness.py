@@ -38,12 +38,12 @@ class Kernel:
 
 
 class Nearness(NamedTuple):
-    """What the neighbours of B manuscripts say of J journals.
+    """What the neighbours of B manuscripts say of C journals each.
 
     Attributes:
-        mean, density: float32 [B, J].
-        evidence: int32 [B, J, 3], papers of the corpus, nearest first; −1 where there is none.
-        cosines: float32 [B, J, 3], theirs; NaN where there is none.
+        mean, density: float32 [B, C].
+        evidence: int32 [B, C, 3], papers of the corpus, nearest first; −1 where there is none.
+        cosines: float32 [B, C, 3], theirs; NaN where there is none.
     """
 
     mean: NDArray[np.float32]
@@ -55,9 +55,9 @@ class Nearness(NamedTuple):
 def nearness(
     cosines: NDArray[np.floating],
     papers: NDArray[np.integer],
-    journal: NDArray[np.integer],
+    column: NDArray[np.integer],
     year: NDArray[np.integer],
-    journals: int,
+    columns: int,
     kernel: Kernel,
     now: NDArray[np.integer] | None = None,
 ) -> Nearness:
@@ -66,47 +66,61 @@ def nearness(
     Args:
         cosines: float [B, K], descending; −inf where a manuscript has fewer than K.
         papers: int [B, K], which papers of the corpus they are.
-        journal: int [N], catalogue position of each paper of the corpus.
-        year: int [N], when it appeared.
-        journals: J.
+        column: int [B, K], which of the C journals looked at each is of; C if of none of them.
+        year: int [N], when each paper of the corpus appeared.
+        columns: C, how many journals are looked at for each manuscript.
         kernel: see there.
         now: int [B], in place of the kernel's.
     """
     rows = len(cosines)
-    values = cosines.astype(np.float32)
-    real = np.isfinite(values)
-    lowest = np.where(real, values, np.inf).min(axis=1, keepdims=True)
-    lowest = np.where(np.isfinite(lowest), lowest, 0.0)
-    values = np.where(real, values, lowest)
-    first: NDArray[np.int64] = np.arange(rows)[:, None] * journals
-    place: NDArray[np.int64] = np.where(real, first + journal[papers], rows * journals).ravel()
-    size = rows * journals + 1
+    values, real = cosines.astype(np.float32, copy=False), np.isfinite(cosines)
+    lowest = values[:, -1:]
+    if not (complete := bool(real.all())):
+        lowest = np.where(real, values, np.inf).min(axis=1, keepdims=True)
+        lowest = np.where(np.isfinite(lowest), lowest, np.float32(0))
+        values, column = np.where(real, values, lowest), np.where(real, column, columns)
+    key = column.astype(np.min_scalar_type(columns), copy=False)
 
-    current = np.full((rows, 1), kernel.now) if now is None else now[:, None]
-    age = np.clip(current - year[papers], 0, None) / kernel.memory_years
-    top = values[:, :1] / kernel.temperature
-    mass = np.where(real, np.exp(values / kernel.temperature - age - top), 0.0)
-    floor = np.exp(lowest / kernel.temperature - age.max(axis=1, keepdims=True) - top)
-    by_journal = np.bincount(place, mass.ravel(), size)[:-1].reshape(rows, journals)
-    density = np.log(np.maximum(by_journal, floor)) - np.log(
-        np.maximum(mass.sum(axis=1, keepdims=True), 1e-30)
-    )
+    # In 32 bits, and few steps: all of a batch's numbers stay in the processor's cache.
+    current = kernel.now if now is None else now[:, None]
+    age = np.maximum(current - year[papers], 0).astype(np.float32)
+    age *= np.float32(1 / kernel.memory_years)
+    top, per_cosine = values[:, :1], np.float32(1 / kernel.temperature)
+    mass = values - top
+    mass *= per_cosine
+    mass -= age
+    np.exp(mass, out=mass)
+    if not complete:
+        mass *= real
+    floor = np.exp((lowest - top) * per_cosine - age.max(axis=1, keepdims=True))
+    flat = key + (columns + 1) * np.arange(rows)[:, None]
+    found = np.bincount(flat.ravel(), mass.ravel(), rows * (columns + 1)).reshape(rows, columns + 1)
+    total = np.log(np.maximum(found.sum(axis=1, keepdims=True), 1e-30))
+    density = np.log(np.maximum(found[:, :-1], floor)) - total
 
-    order = np.argsort(place, kind="stable")  # stable: within a journal the nearest stay first
-    sorted_place: NDArray[np.int64] = place[order]
-    starts = np.flatnonzero(np.diff(sorted_place, prepend=-1))
-    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    kept: NDArray[np.bool_] = (rank < EVIDENCE) & (sorted_place < size - 1)
-    flat, best, rank = order[kept], sorted_place[kept], rank[kept]
-    evidence = np.full((size - 1, EVIDENCE), -1, np.int32)
-    near = np.full((size - 1, EVIDENCE), np.nan, np.float32)
-    evidence[best, rank] = papers.ravel()[flat]
-    near[best, rank] = values.ravel()[flat]
-    filled = np.where(np.isnan(near), np.repeat(lowest, journals, axis=0), near)
-    shape = (rows, journals, EVIDENCE)
-    return Nearness(
-        mean=filled.mean(axis=1).reshape(rows, journals).astype(np.float32),
-        density=density.astype(np.float32),
-        evidence=evidence.reshape(shape),
-        cosines=near.reshape(shape),
-    )
+    evidence, near = _nearest(values, papers, key, columns)
+    filled = np.where(np.isnan(near), lowest[:, :, None], near)
+    return Nearness(filled.mean(axis=2), density.astype(np.float32), evidence, near)
+
+
+def _nearest(
+    values: NDArray[np.float32], papers: NDArray[np.integer], key: NDArray[np.integer], columns: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Of each column the three nearest papers and their cosines, [B, C, 3], as in `Nearness`."""
+    # Integers of 8 and 16 bits are sorted by their digits, in a tenth of the time. Stable: within a column
+    # the nearest stay first, and a paper is not among its first three if the one three places before it is of
+    # the same column.
+    order = np.argsort(key, axis=1, kind="stable")
+    ordered = np.take_along_axis(key, order, axis=1)
+    same = np.zeros((EVIDENCE, *key.shape), bool)
+    for before in range(1, EVIDENCE + 1):
+        np.equal(ordered[:, before:], ordered[:, :-before], out=same[before - 1, :, before:])
+    kept = np.flatnonzero(~same[-1] & (ordered < columns))
+    row, rank = kept // key.shape[1], same.reshape(EVIDENCE, -1)[:, kept].sum(axis=0)
+    place = (row * columns + ordered.ravel()[kept]) * EVIDENCE + rank
+    source = row * key.shape[1] + order.ravel()[kept]
+    shape = (len(values), columns, EVIDENCE)
+    evidence, near = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
+    evidence.ravel()[place] = papers.ravel()[source]
+    near.ravel()[place] = values.ravel()[source]
+    return evidence, near

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from math import isnan, nan
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,25 +56,25 @@ def rank(
         request.first_stage[order].tolist(),
         strict=True,
     )
-    places: list[RankedJournal] = []
-    for candidate, score, logit, row, first in columns:
-        journal = int(request.candidates[candidate])
-        encoder, nearness, evidence = _shown(considered, candidate, len(places), served)
-        places.append(
-            RankedJournal(
-                rank=len(places) + 1,
-                journal=served.catalogue[journal].id,
-                score=score,
-                logit=logit,
-                cross_encoder=_known(row),
-                first_stage=first,
-                metadata=_metadata(request, candidate, served.metadata[journal]),
-                encoder=encoder,
-                nearness=nearness,
-                evidence=evidence,
-            )
+    journals = cast("list[int]", request.candidates[order].tolist())
+    shown = _shown(considered, order, served)
+    return tuple(
+        RankedJournal(
+            rank=place,
+            journal=served.catalogue[journal].id,
+            score=score,
+            logit=logit,
+            cross_encoder=_known(row),
+            first_stage=first,
+            metadata=_metadata(request, candidate, served.metadata[journal]),
+            encoder=_known(parts.encoder),
+            nearness=_known(parts.nearness),
+            evidence=parts.evidence,
         )
-    return tuple(places)
+        for place, ((candidate, score, logit, row, first), journal, parts) in enumerate(
+            zip(columns, journals, shown, strict=True), 1
+        )
+    )
 
 
 def _metadata(request: Request, candidate: int, known: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -95,20 +96,33 @@ def _fused(
     return with_rows(considered.base[None], full[None], chosen[None])[0]
 
 
-def _shown(
-    considered: Considered | None, candidate: int, place: int, served: ServedModel
-) -> tuple[float | None, float | None, tuple[EvidencePaper, ...]]:
-    """What the ranking says of a candidate beside its scores: encoder, nearness, evidence."""
+class _Shown(NamedTuple):
+    """What a ranking says of a candidate beside its scores."""
+
+    encoder: float = nan
+    nearness: float = nan
+    evidence: tuple[EvidencePaper, ...] = ()
+
+
+def _shown(considered: Considered | None, order: NDArray[np.intp], served: ServedModel) -> list[_Shown]:
+    """Of the candidates of a ranking's places."""
     if considered is None or served.encoder_step is None:
-        return None, None, ()
-    _, encoder, mean, _ = cast("list[float]", considered.parts[candidate].tolist())
-    papers: list[EvidencePaper] = []
-    if place < EVIDENCE_PLACES:
-        near = zip(
-            considered.evidence[candidate].tolist(), considered.cosines[candidate].tolist(), strict=True
-        )
-        papers = [_paper(served.encoder_step.corpus, paper, cosine) for paper, cosine in near if paper >= 0]
-    return _known(encoder), mean, tuple(papers)
+        return [_Shown()] * len(order)
+    corpus, first = served.encoder_step.corpus, order[:EVIDENCE_PLACES]
+    near = zip(
+        cast("list[list[int]]", considered.evidence[first].tolist()),
+        cast("list[list[float]]", considered.cosines[first].tolist()),
+        strict=True,
+    )
+    evidence = [
+        tuple(_paper(corpus, paper, cosine) for paper, cosine in zip(*both, strict=True) if paper >= 0)
+        for both in near
+    ]
+    evidence += [()] * (len(order) - len(first))
+    parts = cast("list[list[float]]", considered.parts[order].tolist())
+    return [
+        _Shown(encoder, mean, papers) for (_, encoder, mean, _), papers in zip(parts, evidence, strict=True)
+    ]
 
 
 def _paper(corpus: Corpus, paper: int, cosine: float) -> EvidencePaper:
@@ -119,4 +133,4 @@ def _paper(corpus: Corpus, paper: int, cosine: float) -> EvidencePaper:
 
 
 def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return None if isnan(value) else value

@@ -146,9 +146,8 @@ def judge_training(
         for start in range(0, len(queries), 1000):
             part = slice(start, start + 1000)
             rows = queries[part]
-            near = nearness(
-                cosines[part], papers[part], split.truth, split.year, journals, KERNEL, split.year[rows]
-            )
+            of = split.truth[papers[part]]
+            near = nearness(cosines[part], papers[part], of, split.year, journals, KERNEL, split.year[rows])
             every = all_parts(listed_scores(split, rows, journals), other.logits[rows], near)
             rough = every @ np.array([0.3, 0.7, 0.0, 0.3])
             best = np.argsort(-rough, axis=1, kind="stable")[:, :listed]

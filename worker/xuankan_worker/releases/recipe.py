@@ -185,7 +185,8 @@ class Recipe:
                 found = torch.from_numpy(encoded.embeddings[rows]).to(self.device) @ vectors.t()
                 best = found.topk(min(NEIGHBOURS, len(vectors)), dim=1)
                 cosines, papers = best.values.cpu().numpy(), best.indices.cpu().numpy()
-                seen = nearness(cosines, papers, corpus.truth, corpus.year, self.data.journals, kernel)
+                of = corpus.truth[papers]
+                seen = nearness(cosines, papers, of, corpus.year, self.data.journals, kernel)
                 first_stage = listed_scores(split, rows, self.data.journals)
                 every = all_parts(first_stage, encoded.logits[rows], seen)
                 parts[rows] = np.take_along_axis(every, candidates[rows, :, None], axis=1)
