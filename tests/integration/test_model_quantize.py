@@ -126,8 +126,8 @@ def test_onnx_runtime_and_tensorrt_take_the_same_file(
     )
     assert np.sqrt(np.mean(np.square(fp16 - eight))) < 0.3 * fp16.std()
     assert not np.array_equal(fp16, eight)
-    folder, engine = build(release, LIBRARY, [Shape(64, 4)], precision)
-    assert (engine.precision, engine.model_sha256) == (precision, file_sha256(path))
+    folder, engine = build(release, LIBRARY, {"cross_encoder": [Shape(64, 4)]}, precision)
+    assert (engine.precision, engine.plans["cross_encoder"].model_sha256) == (precision, file_sha256(path))
     assert (folder / plan_file("cross_encoder")).stat().st_size > 10_000
 
 

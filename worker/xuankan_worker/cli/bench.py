@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xuankan.outlets import echo, json_text
+from xuankan_worker.cli.bench_encoder import encoder
 from xuankan_worker.cli.bench_gpu import gpu
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def bench() -> None:
 
 
 bench.add_command(gpu)
+bench.add_command(encoder)
 
 
 @bench.command()

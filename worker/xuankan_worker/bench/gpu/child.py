@@ -43,6 +43,7 @@ class ChildTask:
         workers: processes that share the GPU.
         producers: processes that feed the worker, two at least.
         in_flight: requests in flight under full load, for each worker; one round of all manuscripts.
+        papers, split: table of labelled papers, and which of them, for what judges rankings.
     """
 
     system: str
@@ -61,6 +62,8 @@ class ChildTask:
     workers: int = 1
     producers: int = 8
     in_flight: int = 128
+    papers: str = ""
+    split: str = "test"
 
     def write(self, path: Path) -> None:
         """Write to a JSON file."""

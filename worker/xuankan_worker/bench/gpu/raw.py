@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from xuankan_worker.bench.gpu.child import ChildTask, Emit, Rows, run, say
 from xuankan_worker.bench.gpu.figures import spread
 from xuankan_worker.bench.gpu.nvml import GpuHandle, GpuMonitor, grown_bytes
-from xuankan_worker.engines import Engine, EngineInfo, EngineKind, Slot, TokenBatch, open_engine
+from xuankan_worker.engines import EngineInfo, EngineKind, Slot, open_engine
+
+T = TypeVar("T")
 
 
 def full_batches(lengths: NDArray[np.int32], info: EngineInfo) -> list[slice]:
@@ -30,44 +32,32 @@ def full_batches(lengths: NDArray[np.int32], info: EngineInfo) -> list[slice]:
     return batches
 
 
-class Drive:
-    """Runs batches through all slots of an engine, a thread each."""
+def drive(slots: Sequence[Slot], work: Callable[[Slot, int], T], count: int, rounds: int) -> list[T]:
+    """Do pieces of work 0 to `count` in all slots, `rounds` times; results of the last round."""
+    results: dict[int, T] = {}
+    left = iter(range(count * rounds))
+    lock = threading.Lock()
+    failures: list[BaseException] = []
 
-    def __init__(self, engine: Engine) -> None:
-        self._slots: list[Slot] = [engine.open_slot(index) for index in range(engine.info.slots)]
+    def go_on(slot: Slot) -> None:
+        try:
+            while not failures:
+                with lock:
+                    number = next(left, None)
+                if number is None:
+                    return
+                results[number % count] = work(slot, number % count)
+        except BaseException as error:  # told to the caller's thread
+            failures.append(error)
 
-    def go(self, batches: Sequence[TokenBatch], rounds: int) -> list[NDArray[np.float32]]:
-        """Run every batch `rounds` times; the scores of the last round."""
-        scores: list[NDArray[np.float32] | None] = [None] * len(batches)
-        left = iter(range(len(batches) * rounds))
-        lock = threading.Lock()
-        failures: list[BaseException] = []
-
-        def work(slot: Slot) -> None:
-            try:
-                while not failures:
-                    with lock:
-                        number = next(left, None)
-                    if number is None:
-                        return
-                    at = number % len(batches)
-                    scores[at] = slot.score(batches[at])
-            except BaseException as error:  # told to the caller's thread
-                failures.append(error)
-
-        threads = [threading.Thread(target=work, args=(slot,)) for slot in self._slots]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
-        return cast("list[NDArray[np.float32]]", scores)
-
-    def close(self) -> None:
-        """Close the slots."""
-        for slot in self._slots:
-            slot.close()
+    threads = [threading.Thread(target=go_on, args=(slot,)) for slot in slots]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return [results[at] for at in range(count)]
 
 
 def measure(job: ChildTask, emit: Emit) -> None:
@@ -77,7 +67,7 @@ def measure(job: ChildTask, emit: Emit) -> None:
     started_s = time.perf_counter()
     engine = open_engine(cast(EngineKind, job.engine), Path(job.release), job.max_batch)
     info = engine.info
-    drive = Drive(engine)
+    slots = [engine.open_slot(index) for index in range(info.slots)]
     ready_s = time.perf_counter() - started_s
     rows = Rows.load(job)
     where = full_batches(rows.lengths, info)
@@ -87,16 +77,20 @@ def measure(job: ChildTask, emit: Emit) -> None:
         info.padded_rows(bucket, len(batch.lengths)) * bucket
         for bucket, batch in zip(buckets, batches, strict=True)
     )
-    drive.go(batches, 1)
+
+    def go(rounds: int) -> list[NDArray[np.float32]]:
+        return drive(slots, lambda slot, at: slot.score(batches[at]), len(batches), rounds)
+
+    go(1)
     timed_s = time.perf_counter()
-    scored = drive.go(batches, 1)
+    scored = go(1)
     rounds = max(1, round(job.least_s / (time.perf_counter() - timed_s)))
     rates: list[float] = []
     with GpuMonitor(gpu) as watch:
         from_s = time.monotonic()
         for _ in range(job.repeats):
             timed_s = time.perf_counter()
-            drive.go(batches, rounds)
+            go(rounds)
             rates.append(rounds * rows.pairs.count / (time.perf_counter() - timed_s))
             say(f"{rates[-1]:,.0f} pairs/s over {rounds} times {rows.pairs.count} pairs")
         busy = watch.busy_share(from_s, time.monotonic())
@@ -119,7 +113,8 @@ def measure(job: ChildTask, emit: Emit) -> None:
         "engine_ready_s": round(ready_s, 2),
     }
     emit(result)
-    drive.close()
+    for slot in slots:
+        slot.close()
     engine.close()
 
 

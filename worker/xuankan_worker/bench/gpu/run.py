@@ -114,7 +114,7 @@ class _BenchRun:
         path = settings.out / f"gpu-{chip(gpu['name'])}.json"
         document = earlier(path)
         document["about"] |= {
-            "machine": _machine(gpu, self._peak),
+            "machine": machine(gpu, self._peak),
             "matrix_peak_tflops": self._peak.get("tflops"),
             "matrix_peak": self._peak,
             "manuscripts": {"split": settings.split, "least_tokens": LEAST_TOKENS, "seed": settings.seed},
@@ -220,7 +220,8 @@ def _kept(before: dict[str, Any]) -> dict[str, Any]:
     return {name: before[name] for name in ("ready_without_cache_s",) if name in before}
 
 
-def _machine(gpu: dict[str, Any], peak: dict[str, Any]) -> dict[str, Any]:
+def machine(gpu: dict[str, Any], peak: dict[str, Any]) -> dict[str, Any]:
+    """What a run runs on: the GPU as NVML and PyTorch know it, the host, and the packages that count."""
     versions: dict[str, str] = {}
     for package in _PACKAGES:
         try:

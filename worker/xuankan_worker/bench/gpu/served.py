@@ -34,7 +34,7 @@ _ENGINE_CACHE = "XUANKAN_CACHE"
 _LIMIT_S = 600.0
 
 
-class _Worker(EmbeddedWorker):
+class MeasuredWorker(EmbeddedWorker):
     """A worker with its metrics.
 
     Attributes:
@@ -134,14 +134,14 @@ def measure(job: ChildTask, emit: Emit) -> None:
     with EmbeddedServer() as server:
         cache = Path(os.environ[_ENGINE_CACHE])
         if not cache.is_dir() or not any(cache.iterdir()):
-            with _Worker(server.url, job) as first:
+            with MeasuredWorker(server.url, job) as first:
                 result["ready_without_cache_s"] = first.ready_s
             say(f"first start ready after {first.ready_s:.1f} s")
             emit(result)
         with ExitStack() as stack, GpuMonitor(gpu) as watch:
-            workers: list[_Worker] = []
+            workers: list[MeasuredWorker] = []
             for _ in range(job.workers):
-                workers.append(stack.enter_context(_Worker(server.url, job)))
+                workers.append(stack.enter_context(MeasuredWorker(server.url, job)))
                 say(f"ready after {workers[-1].ready_s:.1f} s")
             result["ready_s"] = workers[0].ready_s
             emit(result)
@@ -200,6 +200,7 @@ def _full_load(
     result |= {
         "pairs_per_s": spread(rates)["median"],
         "pairs_per_s_spread": spread(rates),
+        "manuscripts_per_s": round(spread(rates)["median"] / candidates, 1),
         "pairs_per_s_with_start_and_end": round(len(ended) * candidates / (ended[-1] - started_s), 1),
         "rankings": len(ended),
         "padding_share": round(padding / (real + padding), 4),
@@ -210,7 +211,10 @@ def _full_load(
         "worker_cpu_cores_in_engine": round((last.engine_cpu_s - first.engine_cpu_s) / seconds, 3),
         "producers_cpu_cores": round(answer.cpu_s / (ended[-1] - started_s), 3),
     }
-    say(f"{result['pairs_per_s']:,.0f} pairs/s through the queue")
+    say(
+        f"{result['pairs_per_s']:,.0f} pairs/s, {result['manuscripts_per_s']:,.0f} manuscripts/s through the "
+        "queue"
+    )
     return result["pairs_per_s"] / candidates
 
 

@@ -1,0 +1,36 @@
+"""The manuscripts of a benchmark as an encoder's batches, longest first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from xuankan_worker.bench.gpu.child import ChildTask
+from xuankan_worker.bench.gpu.pairs import Pairs
+from xuankan_worker.engines import EncoderInfo, TokenBatch
+from xuankan_worker.execution.evidence_rows import manuscript_rows
+
+
+class EncoderBatch(NamedTuple):
+    """A batch, its bucket, and the tokens that are run for it."""
+
+    tokens: TokenBatch
+    bucket: int
+    padded_tokens: int
+
+
+def encoder_batches(job: ChildTask, info: EncoderInfo) -> list[EncoderBatch]:
+    """Cut a job's manuscripts, longest first, into full batches."""
+    template = job.template()
+    manuscripts = sorted(Pairs.load(Path(job.pairs)).tokens, key=len, reverse=True)
+    batches: list[EncoderBatch] = []
+    for start in range(0, len(manuscripts), info.max_batch):
+        part = manuscripts[start : start + info.max_batch]
+        bucket = next(bucket for bucket in info.buckets if bucket >= len(part[0]) + 2)
+        fitting = [rows for tokens, rows in info.shapes if tokens == bucket and rows >= len(part)]
+        rows = manuscript_rows(bucket, part, template)
+        padded = bucket * min(fitting, default=len(part)) if info.shapes else int(np.sum(rows.lengths))
+        batches.append(EncoderBatch(rows, bucket, padded))
+    return batches
