@@ -126,7 +126,10 @@ class Request:
         candidates = fields.array("candidates", _UINT32, MAX_CANDIDATES)
         if not len(candidates):
             raise ProtocolError("candidates", "empty; name at least one journal")
-        if len(np.unique(candidates)) != len(candidates):
+        ordered = np.sort(
+            candidates
+        )  # `np.unique` takes three times as long, and its first call half a second
+        if (ordered[1:] == ordered[:-1]).any():
             raise ProtocolError("candidates", "the same journal is named twice")
         first_stage = fields.array("first_stage", _FLOAT32, MAX_CANDIDATES)
         if len(first_stage) != len(candidates) or not np.isfinite(first_stage).all():
