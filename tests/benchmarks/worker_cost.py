@@ -1,6 +1,6 @@
 """What the worker itself costs: real requests through a real server, an engine that only takes time.
 
-    python tests/benchmarks/worker_cost.py --batch-ms 1.6
+    python -m tests.benchmarks.worker_cost --batch-ms 1.6
 
 queues bulk requests of test papers x 64 journals, then serves them with two contexts of two slots whose
 batches take a fixed time, and prints pairs per second, how much of a core the worker took, and how long

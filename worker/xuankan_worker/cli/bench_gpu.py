@@ -41,8 +41,8 @@ def _names(known: tuple[str, ...]) -> object:
     help="Models and engines, kept for the next run.  [default: xuankan-bench in the temporary directory]",
 )  # fmt: skip
 @click.option(
-    "--models", default=",".join(_MODELS), show_default=True, callback=_names(_MODELS), metavar="NAMES",
-    help="base: BERT-base's size, random weights; default: the package's.",
+    "--models", default="base", show_default=True, callback=_names(_MODELS), metavar="NAMES",
+    help="base: BERT-base's size, random weights; default: the package's, if it has a cross-encoder.",
 )  # fmt: skip
 @click.option(
     "--systems", default=",".join(_SYSTEMS), show_default=True, callback=_names(_SYSTEMS), metavar="NAMES",

@@ -109,7 +109,7 @@ def _tasks(settings: EncoderBench, job: ChildTask) -> list[tuple[str, str, Child
         tasks.append((_varied("raw_engine_loop", job), "encoder_raw", job))
     if "worker" in settings.systems:
         for count in settings.workers:
-            name = _varied(f"{count}_worker{'s' * (count > 1)}", job)
+            name = _varied(f"{count}_worker{'s' * (count > 1)}_{job.producers}_producers", job)
             tasks.append((name, "served", replace(job, workers=count)))
     if "quality" in settings.systems:
         tasks.append((_varied("quality", job), "encoder_quality", job))

@@ -26,11 +26,15 @@ def encoder_batches(job: ChildTask, info: EncoderInfo) -> list[EncoderBatch]:
     template = job.template()
     manuscripts = sorted(Pairs.load(Path(job.pairs)).tokens, key=len, reverse=True)
     batches: list[EncoderBatch] = []
-    for start in range(0, len(manuscripts), info.max_batch):
-        part = manuscripts[start : start + info.max_batch]
-        bucket = next(bucket for bucket in info.buckets if bucket >= len(part[0]) + 2)
-        fitting = [rows for tokens, rows in info.shapes if tokens == bucket and rows >= len(part)]
+    start = 0
+    while start < len(manuscripts):
+        bucket = next(bucket for bucket in info.buckets if bucket >= len(manuscripts[start]) + 2)
+        shapes = [rows for tokens, rows in info.shapes if tokens == bucket]
+        part = manuscripts[start : start + min(info.max_batch, max(shapes, default=info.max_batch))]
         rows = manuscript_rows(bucket, part, template)
-        padded = bucket * min(fitting, default=len(part)) if info.shapes else int(np.sum(rows.lengths))
+        padded = int(np.sum(rows.lengths))
+        if shapes:
+            padded = bucket * min(count for count in shapes if count >= len(part))
         batches.append(EncoderBatch(rows, bucket, padded))
+        start += len(part)
     return batches

@@ -115,7 +115,7 @@ class Counters:
             at_s=time.monotonic(),
             real_tokens=values["xuankan_tokens_total", "real"],
             padding_tokens=values["xuankan_tokens_total", "padding"],
-            rows=values["xuankan_rows_total", "cross_encoder"],
+            rows=values["xuankan_rows_total", "encoder"] + values["xuankan_rows_total", "cross_encoder"],
             batches=values["xuankan_batch_rows_count", ""],
             process_cpu_s=values["process_cpu_seconds_total", ""],
             engine_cpu_s=values["xuankan_engine_cpu_seconds_total", ""],
