@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint chaos fuzz install clean
+.PHONY: help demo test lint chaos soak fuzz install clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ lint: $(VENV)/.dev ## Lint Python, JavaScript and shell scripts, check types and
 
 chaos: $(VENV)/.dev ## Break everything while requests run: SEED=1 REQUESTS=20000 SERVER=valkey|redis|cluster
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --requests $(or $(REQUESTS),20000) --server $(or $(SERVER),valkey)
+
+soak: $(VENV)/.dev ## Load a real worker and portal for hours; fails if memory, descriptors, threads or keys grow: HOURS=1
+	$(BIN)/python -m tests.soak --hours $(or $(HOURS),1)
 
 fuzz: $(VENV)/.dev ## Feed the decoders messages made to do harm: SEED=1 MESSAGES=1000000
 	$(BIN)/python -m tests.chaos.fuzz --seed $(or $(SEED),1) --messages $(or $(MESSAGES),1000000)

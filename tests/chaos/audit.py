@@ -5,6 +5,7 @@
 - How it may end: a plain one `ok`, with the reference's ranking bit for bit; one with a harmful word
   `failed`, and with exactly one dead entry; one that is cancelled `ok` or `cancelled`, and `cancelled` if
   `cancel` said so; one with a deadline `ok` or `expired`, or without a result if it never reached the server.
+- No request without a harmful word is `failed`, whatever happened to the workers that held it.
 - Everybody who asked was told what lies on the server, and that never changed once it was visible.
 - A malformed entry that names a request ends as its `invalid` result, any other as exactly one dead entry.
 - On the server are left: empty streams, nothing pending, no key without a lifetime but the streams; without
@@ -110,7 +111,9 @@ def _check_request(
     findings.outcomes[result.status] += 1
     findings.deliveries[result.deliveries] += 1
     code = result.failure.code if result.failure else ""
-    if result.id != work.id or result.status not in allowed(work):
+    if result.status == "failed" and work.marker is None:
+        findings.add("innocent failed", f"{name}: {code}, after {result.deliveries} deliveries")
+    elif result.id != work.id or result.status not in allowed(work):
         findings.add("wrong", f"{name}: ended as {result.status} {code} of {result.id}")
     if result.status == "ok" and work.marker is None and digest(result.ranking) != expected(work.text):
         findings.add("wrong", f"{name}: another ranking than the reference")

@@ -16,10 +16,15 @@ from tests.chaos.plan import Fault
 from tests.chaos.servers import Servers
 from tests.chaos.watch import Recoveries
 from tests.chaos.world import KEYS, OPTIONS, manuscript, preparer
+from tests.support.clocks import set_clock
 from tests.support.proxy import chosen
 from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.wire import MAX_REQUEST_BYTES
 
+_RESTARTS: Final = 6
+_LEAST_DELAY_S, _MOST_DELAY_S = 0.0025, 0.1
+"""Of every byte in each direction: round trips of 5 to 200 ms."""
+_TOO_MUCH_BYTES: Final = 65_536
 _AFTERMATH_S: Final = 2.5
 """How long everybody's pauses between attempts may last once the server is back."""
 
@@ -72,6 +77,25 @@ class Faults:
                 await self._servers.command("SCRIPT", "FLUSH")
             case "malformed entry":
                 await self._push(fault, number)
+            case "restart loop":
+                await self._fleet.restart_over_and_over(await self._someone(fault.target), _RESTARTS)
+            case "two of one name":
+                one = await self._someone(fault.target)
+                trouble = self._recoveries.trouble(f"namesake of {one.name}")
+                await self._fleet.run_namesake(one, fault.for_s)
+                trouble.over(START_S)
+            case "memory limited":
+                one = await self._someone(fault.target)
+                trouble = self._recoveries.trouble(f"memory of {one.name}")
+                await self._fleet.limit_memory(one, fault.for_s)
+                trouble.over(START_S)
+            case "network slow":
+                await self._disturb(self._slow(fault))
+            case "server full":
+                await self._disturb(self._fill(fault.for_s))
+            case "server clock set" | "worker clock set" | "producer clock set":
+                if not self._set_clock(fault):
+                    return
         self.done[fault.kind] += 1
 
     async def _someone(self, target: int) -> Member:
@@ -89,6 +113,33 @@ class Faults:
             await self._servers.kill()
             await asyncio.sleep(for_s)
             await self._servers.restart()
+
+    async def _slow(self, fault: Fault) -> None:
+        for proxy in self._servers.proxies:
+            proxy.delay_s = _LEAST_DELAY_S + fault.share * (_MOST_DELAY_S - _LEAST_DELAY_S)
+        await asyncio.sleep(fault.for_s)
+        for proxy in self._servers.proxies:
+            proxy.delay_s = 0.0
+
+    async def _fill(self, for_s: float) -> None:
+        """Let the server have no byte more than it uses."""
+        async with self._server:
+            used = int((await self._servers.command("INFO", "memory"))["used_memory"])
+            await self._servers.command("CONFIG", "SET", "maxmemory", max(1, used - _TOO_MUCH_BYTES))
+            await asyncio.sleep(for_s)
+            await self._servers.command("CONFIG", "SET", "maxmemory", 0)
+
+    def _set_clock(self, fault: Fault) -> bool:
+        """False where clocks cannot be set here."""
+        if fault.kind == "server clock set":
+            file = self._servers.clock
+        else:
+            members = self._fleet.workers if fault.kind == "worker clock set" else self._fleet.producers
+            file = self._fleet.clock(members[fault.target % len(members)])
+        if file is None:
+            return False
+        set_clock(file, fault.for_s)
+        return True
 
     async def _stall(self, fault: Fault) -> None:
         links = chosen(self._servers.proxies, fault.share, fault.target)
@@ -116,9 +167,7 @@ class Faults:
 def malformed(variant: str, name: str) -> tuple[str | None, list[bytes | str]]:
     """An entry that holds no request that could be scored: the id it names, if any, and its fields."""
     noise = name.encode() + bytes(range(256))
-    good = preparer().request(
-        manuscript(1, None), OPTIONS, request_id=name, reply="nobody", now_ms=1e12, server_now_ms=1e12
-    )
+    good = preparer().request(manuscript(1, None), OPTIONS, request_id=name, reply="nobody", now_ms=1e12)
     message: dict[str, Any] = msgpack.unpackb(good.encode())
     match variant:
         case "noise":

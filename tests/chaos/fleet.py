@@ -15,9 +15,12 @@ from tests.chaos import children, producer, worker
 from tests.chaos.plan import Plan, of_producer
 from tests.chaos.watch import Trouble
 from tests.chaos.world import KILLED_BY_POISON
+from tests.support.clocks import set_clock, settable
 
 START_S = 1.0
 """What a process takes until it works."""
+_YOUNG_S = 0.3
+_LOOK_S = 0.02
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class Member:
     killed: bool = False
     down_s: float = 0.0
     rename: bool = False
+    limited: bool = False
     generation: int = 0
 
 
@@ -48,6 +52,7 @@ class Fleet:
     deaths: Counter[str] = field(default_factory=Counter[str])
     crashes: list[str] = field(default_factory=list[str])
     stopping: bool = False
+    _namesakes: list[BaseProcess] = field(default_factory=list[BaseProcess])
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
     _asking: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
@@ -55,6 +60,9 @@ class Fleet:
         """Start everybody."""
         self.workers = [Member(number, f"w{number}") for number in range(self.plan.workers)]
         self.producers = [Member(number, f"p{number}") for number in range(self.plan.producers)]
+        for kind, members in (("worker", self.workers), ("producer", self.producers)):
+            for one in members if settable(self.directory) else ():
+                set_clock(self.directory / f"clock-{kind}-{one.number}", 0.0)
         self._tasks = [asyncio.create_task(self._keep_worker(one)) for one in self.workers]
         self._asking = [asyncio.create_task(self._keep_producer(one)) for one in self.producers]
 
@@ -80,6 +88,45 @@ class Fleet:
         assert one.process is not None
         one.killed, one.down_s, one.rename, one.state = True, down_s, rename, "down"
         children.send_signal(one.process, signal.SIGKILL)
+
+    async def restart_over_and_over(self, one: Member, times: int) -> None:
+        """Kill a worker soon after each of its starts."""
+        for _ in range(times):
+            while not self.stopping and (one.state != "running" or one.process is None):  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_S)
+            if self.stopping:
+                return
+            await asyncio.sleep(_YOUNG_S)
+            if one.state == "running":
+                self.kill(one, 0.0, False)
+
+    async def run_namesake(self, one: Member, for_s: float) -> None:
+        """Run another worker of the same name beside it for a while, then kill that."""
+        other = self._start_worker(one)
+        self._namesakes.append(other)
+        await asyncio.sleep(for_s)
+        children.send_signal(other, signal.SIGKILL)
+        await asyncio.to_thread(other.join, 10)
+        self.deaths["killed beside their namesake"] += 1
+
+    async def limit_memory(self, one: Member, for_s: float) -> None:
+        """Let a worker have no more address space than it has; it may end by that."""
+        process = one.process
+        assert process is not None
+        assert process.pid is not None
+        try:
+            children.stop_growing(process.pid)
+            one.limited = True
+            await asyncio.sleep(for_s)
+            if one.process is process:
+                children.let_grow(process.pid)
+        except (OSError, IndexError):
+            pass  # it is gone
+
+    def clock(self, one: Member) -> Path | None:
+        """What sets a member's clock; None where that cannot be done."""
+        file = self.directory / f"clock-{'worker' if one in self.workers else 'producer'}-{one.number}"
+        return file if file.exists() else None
 
     async def pause(self, one: Member, for_s: float) -> None:
         """SIGSTOP, and SIGCONT after `for_s`."""
@@ -112,6 +159,9 @@ class Fleet:
             if one.process is not None:
                 children.send_signal(one.process, signal.SIGKILL)
                 await asyncio.to_thread(one.process.join, 10)
+        for process in self._namesakes:
+            children.send_signal(process, signal.SIGKILL)
+            await asyncio.to_thread(process.join, 10)
         await asyncio.gather(*self._tasks, *self._asking, return_exceptions=True)
 
     def left(self) -> list[str]:
@@ -121,15 +171,8 @@ class Fleet:
 
     async def _keep_worker(self, one: Member) -> None:
         while not self.stopping:
-            one.process = children.start(
-                one.name,
-                self.directory / f"worker-{one.number}.log",
-                worker.main,
-                self.url,
-                one.name,
-                self.plan.lease_s,
-            )
-            one.killed, one.state = False, "running"
+            one.process = self._start_worker(one)
+            one.killed, one.limited, one.state = False, False, "running"
             code = await children.ended(one.process)
             one.state = "down"
             if one.killed:
@@ -137,6 +180,11 @@ class Fleet:
             elif code == -KILLED_BY_POISON:
                 self.deaths["ended by poison"] += 1
                 one.down_s, one.rename = 0.2, False
+            elif code and one.limited:
+                self.deaths["out of memory"] += 1
+                one.down_s, one.rename = 0.2, False
+            elif self.stopping and code == -signal.SIGTERM:
+                return  # it had not come so far as to hear of it
             elif code or not self.stopping:
                 self.crashes.append(f"{one.name} ended by itself with {code}")
                 one.down_s, one.rename = 1.0, False
@@ -149,12 +197,24 @@ class Fleet:
                 one.generation += 1
                 one.name = f"w{one.number}-{one.generation}"
 
+    def _start_worker(self, one: Member) -> BaseProcess:
+        return children.start(
+            one.name,
+            self.directory / f"worker-{one.number}.log",
+            self.clock(one),
+            worker.main,
+            self.url,
+            one.name,
+            self.plan.lease_s,
+        )
+
     async def _keep_producer(self, one: Member) -> None:
         work = of_producer(self.plan.work, one.number)
         while True:
             one.process = children.start(
                 one.name,
                 self.directory / f"producer-{one.number}.log",
+                self.clock(one),
                 producer.main,
                 self.url,
                 one.number,

@@ -23,6 +23,14 @@ FaultKind = Literal[
     "replies dropped",
     "scripts flushed",
     "malformed entry",
+    "restart loop",
+    "two of one name",
+    "memory limited",
+    "network slow",
+    "server full",
+    "server clock set",
+    "worker clock set",
+    "producer clock set",
 ]
 MALFORMED: Final = (
     "noise",
@@ -48,7 +56,18 @@ _PER_THOUSAND: Final[dict[FaultKind, float]] = {
     "replies dropped": 10,
     "scripts flushed": 2,
     "malformed entry": 12,
+    "restart loop": 1,
+    "two of one name": 1,
+    "memory limited": 1,
+    "network slow": 2,
+    "server full": 1,
+    "server clock set": 3,
+    "worker clock set": 2,
+    "producer clock set": 2,
 }
+CLOCK_FAULTS: Final = ("server clock set", "worker clock set", "producer clock set")
+_LONGEST_STEP_S: Final = 900.0
+"""Steps of the server's clock together stay within the hour that a result lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +94,7 @@ class Fault:
     target: int
     share: float
     for_s: float
+    """How long it lasts; of a clock, how far from the right time it is set."""
     variant: str = ""
 
 
@@ -166,6 +186,11 @@ def _fault(chance: random.Random, kind: FaultKind, number: int, requests: int, l
         "worker paused": chance.uniform(0.5, 2.0) * lease_s,
         "server killed": chance.uniform(0.0, 1.0),
         # One stall in five outlasts the time that a command may take.
+        "two of one name": chance.uniform(0.5, 2.0) * lease_s,
+        "memory limited": chance.uniform(0.5, 2.0) * lease_s,
+        "network slow": chance.uniform(1.0, 4.0),
+        "server full": chance.uniform(0.5, 2.0),
+        **{name: chance.uniform(-_LONGEST_STEP_S, _LONGEST_STEP_S) for name in CLOCK_FAULTS},
         "connections stalled": chance.uniform(0.2, 1.5) if number % 5 else 6.5,
     }.get(kind, 0.0)
     variant = ""

@@ -16,6 +16,7 @@ from tests.chaos.plan import Work
 from tests.chaos.world import KEYS, OPTIONS, digest, manuscript, preparer
 from xuankan.client.producer import Producer
 from xuankan.errors import (
+    QueueFull,
     RequestCancelled,
     RequestExpired,
     RequestFailed,
@@ -107,7 +108,7 @@ class _Asker:
             return {"saw": "cancelled"}
         except RequestExpired:
             return {"saw": "expired"}
-        except WaitTimeout:
+        except (WaitTimeout, QueueFull):
             return {"saw": "nothing in time"}
         except ResultUnknown:
             return {"saw": "unknown"}

@@ -15,7 +15,7 @@ from tests.chaos.plan import Plan
 from tests.chaos.watch import Company
 
 _SHOWN: Final = 12
-_BARS: Final = ("lost", "duplicated", "wrong")
+_BARS: Final = ("lost", "duplicated", "wrong", "innocent failed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -11,6 +12,7 @@ from redis.asyncio import Connection, Redis
 from redis.exceptions import RedisError
 
 from tests.chaos.world import KEYS
+from tests.support.clocks import set_clock, settable
 from tests.support.proxy import Proxy
 from xuankan.embedded.servers import EmbeddedServer, free_port
 from xuankan.transport.client import is_passing
@@ -31,10 +33,17 @@ class Servers:
         self.proxies: list[Proxy] = []
         self._direct: Redis | None = None
         self._owner = 0
+        self.clock: Path | None = None
+        """What sets the servers' clock; None where that cannot be done."""
         self._ports: list[int] = []
 
     async def start(self) -> None:
         """Start everything; `url` is what producers and workers connect to."""
+        if environment := settable(clock := self._directory / "server-clock"):
+            set_clock(clock, 0.0)
+            self.clock = clock
+            # Whatever is started from now on has a clock that can be set, and most get one of their own.
+            os.environ.update({**environment, "FAKETIME_CACHE_DURATION": "1"})
         count = _NODES if self.kind == "cluster" else 1
         for number in range(count):
             port = free_port()
@@ -103,6 +112,9 @@ class Servers:
             await proxy.close()
         for node in self._nodes:
             await asyncio.to_thread(node.close)
+        if self.clock is not None:
+            for name in (*settable(self.clock), "FAKETIME_CACHE_DURATION"):
+                os.environ.pop(name, None)
 
     def _client(self, number: int) -> Redis:
         return cast(Any, Redis).from_url(self._nodes[number].tcp_url, protocol=2)

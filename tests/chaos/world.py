@@ -145,9 +145,7 @@ OPTIONS: Final = RankingOptions(candidates=CANDIDATES, top_k=TOP_K)
 @cache
 def expected(text: int) -> str:
     """The digest of the ranking that an unharmed manuscript must get, bit for bit; worked out on its own."""
-    asked = preparer().request(
-        manuscript(text, None), OPTIONS, request_id="-", reply="-", now_ms=0, server_now_ms=0
-    )
+    asked = preparer().request(manuscript(text, None), OPTIONS, request_id="-", reply="-", now_ms=0)
     template, profiles = Template.default(), _profiles()
     journals: list[int] = asked.candidates.tolist()
     firsts: list[float] = asked.first_stage.tolist()
