@@ -30,9 +30,10 @@ Retried = Literal["accepted", "queued", "finished", "gone"]
 @script("""
 if redis.call('EXISTS', ticket) == 1 then return 'queued' end
 local found = #redis.call('XRANGE', dead, letter, letter) == 1
-local committed_ms = redis.call('HGET', result, 'committed_ms')
--- Only the result that was written with this dead entry is taken back; any other one stands.
-if committed_ms and not (found and committed_ms == taken_back_ms) then return 'finished' end
+-- Only the result that was written with this dead entry is taken back; any other one stands. It has a field
+-- of that name, so that operators need no leave to read results, which tell where manuscripts go.
+local failed = found and redis.call('HEXISTS', result, 'failed ' .. taken_back_ms) == 1
+if not failed and redis.call('EXISTS', result) == 1 then return 'finished' end
 if not found then return 'gone' end
 local answer_to = reply ~= '' and {'reply', reply} or {}
 local entry = redis.call('XADD', stream, '*', 'id', request_id, 'request', request, unpack(answer_to))

@@ -25,6 +25,7 @@ XuankanError
 ├── ReleaseError                   a model release that cannot be read or does not fit
 └── EngineError                    an engine that failed
     ├── EngineUnavailable          an engine that cannot run here (library, file or device missing)
+    ├── MemoryExhausted            no memory left in the process or on the device; no request's fault
     └── DeviceLost                 a device on which nothing runs until the process is restarted
 """
 
@@ -165,6 +166,10 @@ class EngineError(XuankanError):
 
 class EngineUnavailable(EngineError):
     """An engine that cannot run here: a library, a file or a device is missing."""
+
+
+class MemoryExhausted(EngineError):
+    """No memory is left in the process or on its device, which says nothing of what was to be run."""
 
 
 class DeviceLost(EngineError):

@@ -196,12 +196,14 @@ DENIED = {
     "worker": [
         *(f"XRANGE {KEYS.dead} - +", f"XADD {INTERACTIVE} * id x", f"HGETALL {KEYS.result('x')}"),
         *(f"DEL {KEYS.result('x')}", f"SET {KEYS.ticket('x')} 1", f"BLMPOP 1 1 {KEYS.reply('x')} LEFT"),
+        *(f"{command} {KEYS.result('x')} body" for command in ("HGET", "HMGET", "HEXISTS")),
         *(f"PUBLISH {KEYS.cancellations} x", f"XGROUP DESTROY {INTERACTIVE} {GROUP}", "INFO memory"),
         f"XREADGROUP GROUP {GROUP} me STREAMS {OTHERS.stream('bulk')} >",
     ],
     "operator": [
         *(f"XREADGROUP GROUP {GROUP} me STREAMS {INTERACTIVE} >", f"XRANGE {INTERACTIVE} - +"),
         *(f"BLMPOP 1 1 {KEYS.reply('x')} LEFT", f"HGETALL {KEYS.result('x')}", f"XRANGE {OTHERS.dead} - +"),
+        *(f"{command} {KEYS.result('x')} body" for command in ("HGET", "HMGET", "HSTRLEN")),
     ],
 }
 NOBODYS = [

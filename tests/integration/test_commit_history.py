@@ -7,6 +7,7 @@ Scripts run one after the other on the server, so that every concurrent history 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar, cast
@@ -18,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support import first_scripts
 from tests.support.world import KEYS
-from xuankan.protocol import consumers, delivery, scripts
+from xuankan.protocol import consumers, delivery, leases, scripts
 from xuankan.protocol.delivery import Burial
 from xuankan.protocol.keys import GROUP
 from xuankan.protocol.lua import Call
@@ -26,6 +27,7 @@ from xuankan.transport.client import open_client
 
 _T = TypeVar("_T")
 STREAM = KEYS.stream("interactive")
+LONG_AGO_S = -1e6
 IDS = [f"request-{number}" for number in range(4)]
 WORKERS = ["first", "second", "third"]
 ids, workers, picks = st.sampled_from(IDS), st.sampled_from(WORKERS), st.integers(0, 1000)
@@ -41,10 +43,10 @@ class Pending:
 
 @dataclass
 class Held:
-    """What a worker believes to hold: an entry's request, and since when for sure (0: long ago)."""
+    """What a worker believes to hold: an entry's request, and since when for sure (monotonic time)."""
 
     request_id: str
-    held_ms: float
+    held_s: float
 
 
 @dataclass
@@ -79,10 +81,6 @@ class History(RuleBasedStateMachine):
 
     def call(self, call: Call[Any]) -> Any:
         return self.wait(call.send(self.client))
-
-    def now_ms(self) -> float:
-        seconds, microseconds = self.command("TIME")
-        return int(seconds) * 1000 + int(microseconds) / 1000
 
     def body(self) -> bytes:
         self.bodies += 1
@@ -147,7 +145,7 @@ class History(RuleBasedStateMachine):
         for holds in self.holds.values():
             for entry, held in holds.items():
                 if held.request_id == request_id and entry not in self.model.entries:
-                    held.held_ms = 0
+                    held.held_s = LONG_AGO_S
 
     # Workers.
 
@@ -165,11 +163,11 @@ class History(RuleBasedStateMachine):
         entry = sorted(self.model.pending)[pick % len(self.model.pending)]
         seen = self.model.pending[entry]
         for _ in range(times):
-            call = delivery.claim(
+            call = leases.claim(
                 *(KEYS, "interactive", entry, worker),
                 owner=seen.owner,
                 deliveries=seen.deliveries,
-                idle_ms=0,
+                sign=None,
             )
             fields = self.call(call)
             assert fields is not None
@@ -183,15 +181,15 @@ class History(RuleBasedStateMachine):
         entry = sorted(self.model.pending)[pick % len(self.model.pending)]
         now = self.model.pending[entry]
         for owner, deliveries in ((now.owner, now.deliveries + 1), ("nobody", now.deliveries)):
-            call = delivery.claim(
-                *(KEYS, "interactive", entry, worker), owner=owner, deliveries=deliveries, idle_ms=0
+            call = leases.claim(
+                *(KEYS, "interactive", entry, worker), owner=owner, deliveries=deliveries, sign=None
             )
             assert self.call(call) is None
-        call = delivery.claim(
+        call = leases.claim(
             *(KEYS, "interactive", entry, worker),
             owner=now.owner,
             deliveries=now.deliveries,
-            idle_ms=60_000,  # it was renewed
+            sign=1,  # it was renewed
         )
         assert self.call(call) is None
 
@@ -200,15 +198,25 @@ class History(RuleBasedStateMachine):
         held = self.holds[worker]
         if not held:
             return
-        now_ms = self.now_ms()
-        lost = {name.decode() for name in self.call(delivery.renew(KEYS, "interactive", worker, list(held)))}
+        now_s = time.monotonic()
+        lost = {name.decode() for name in self.call(leases.renew(KEYS, "interactive", worker, list(held)))}
         owners = {entry: self.model.pending[entry].owner for entry in held if entry in self.model.pending}
         assert lost == {entry for entry, owner in owners.items() if owner != worker}
         for entry in lost:
             del held[entry]
         for entry, one in held.items():
             if entry in self.model.pending:
-                one.held_ms = now_ms
+                one.held_s = now_s
+
+    @rule(worker=workers, times=st.integers(1, 2))
+    def hand_back(self, worker: str, times: int) -> None:
+        """It ends by its own fault: as if what it holds had never been delivered to it."""
+        for _ in range(times):
+            self.call(leases.hand_back(KEYS, "interactive", worker))
+        for entry, one in self.model.pending.items():
+            if one.owner == worker:
+                self.model.pending[entry] = Pending(leases.NOBODY, one.deliveries - 1)
+        self.holds[worker].clear()
 
     @rule(worker=workers)
     def crash(self, worker: str) -> None:
@@ -242,13 +250,13 @@ class History(RuleBasedStateMachine):
         else:
             call = delivery.commit(
                 *(KEYS, "interactive", entry, worker, held.request_id, body),
-                held_ms=held.held_ms,
+                unsure_ms=unsure_ms(held),
                 reply="me",
                 burial=burial,
             )
         answers = [self.call(call) for _ in range(times)]
         if owner is None and held.request_id in self.model.results:
-            assert answers[0] == (-1 if held.held_ms == 0 else 0)
+            assert answers[0] == (-1 if held.held_s == LONG_AGO_S else 0)
         elif owner is None:
             assert answers[0] in (-1, 0)  # its result has come and gone, and so nothing is written
         elif owner != worker:
@@ -265,7 +273,7 @@ class History(RuleBasedStateMachine):
         assert not (gone and any(one.owner == worker for one in self.model.pending.values()))
 
     def hold(self, worker: str, entry: str, fields: dict[bytes, bytes]) -> None:
-        self.holds[worker][entry] = Held(fields[b"id"].decode(), self.now_ms())
+        self.holds[worker][entry] = Held(fields[b"id"].decode(), time.monotonic())
 
     def end(self, entry: str, body: bytes) -> None:
         self.model.results[self.model.entries.pop(entry)] = body
@@ -310,7 +318,7 @@ class History(RuleBasedStateMachine):
             for entry in list(self.model.pending):
                 held, body = self.holds["first"].pop(entry), self.body()
                 arguments = (KEYS, "interactive", entry, "first", held.request_id, body)
-                assert self.call(delivery.commit(*arguments, held_ms=held.held_ms, reply="me")) == 1
+                assert self.call(delivery.commit(*arguments, unsure_ms=unsure_ms(held), reply="me")) == 1
                 self.end(entry, body)
             assert self.model.accepted == self.model.ended
             assert not self.model.entries
@@ -318,6 +326,10 @@ class History(RuleBasedStateMachine):
         finally:
             self.wait(self.client.aclose())
             self.runner.close()
+
+
+def unsure_ms(held: Held) -> float:
+    return (time.monotonic() - held.held_s) * 1000
 
 
 def _order(entry: str) -> tuple[int, int]:

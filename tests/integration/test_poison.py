@@ -14,7 +14,7 @@ from tests.support.world import Queue, assert_ranked, request
 from xuankan.protocol.keys import Lane
 from xuankan.protocol.wire import Request
 
-POISON = 7777
+POISON = 25_000  # no token of `request`, whose tokens are below 20,000
 
 
 @contextlib.contextmanager

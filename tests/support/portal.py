@@ -58,9 +58,7 @@ def assert_right(ranking: Ranking, of: Manuscript, **options: Any) -> None:
 
 def ranked_ids(of: Manuscript, **options: Any) -> list[str]:
     """The journals that the model gives, computed by hand."""
-    asked = _preparer().request(
-        of, RankingOptions(**options), request_id="x", reply="x", now_ms=0, server_now_ms=0
-    )
+    asked = _preparer().request(of, RankingOptions(**options), request_id="x", reply="x", now_ms=0)
     return [journal for journal, _ in expected(asked)]
 
 

@@ -15,6 +15,7 @@ _PACKAGES = {
     "redis-server": "redis-server",
     "node": "nodejs",
     "php": "php-cli",
+    "faketime": "faketime",
 }
 """Debian's, which .ci/run installs."""
 # Debian keeps servers where users do not look.

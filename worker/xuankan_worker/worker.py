@@ -8,13 +8,14 @@ import logging
 import os
 import platform
 import time
+import uuid
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 
 from redis import exceptions
 
-from xuankan.errors import DeviceLost
+from xuankan.errors import DeviceLost, EngineError, MemoryExhausted, ServerUnavailable
 from xuankan.logs import fields
 from xuankan.protocol.heartbeat import WorkerStatus
 from xuankan.protocol.keys import LANES
@@ -34,6 +35,7 @@ from xuankan_worker.telemetry.metrics import WorkerMetrics
 from xuankan_worker.telemetry.throughput import Throughput
 
 _log = logging.getLogger(__name__)
+_GOODBYE_S = 2.0
 _LOST_WAIT_S = 1.0
 """How long a slot may take to notice that its device is lost, before its thread is left behind."""
 
@@ -52,15 +54,17 @@ class Worker:
         self._metrics = metrics = WorkerMetrics()
         self._server = QueueConnection(config.url, config.keys, self._on_server_change)
         self._dispatcher = Dispatcher(config, served, self._server, metrics)
-        streams = Streams(self._server, config.keys, config.name, self._stopping)
+        self._streams = streams = Streams(self._server, config.keys, config.name, self._stopping)
         self._recovery = Recovery(config, streams, self._dispatcher, metrics)
         self._intake = Intake(config, streams, self._dispatcher, self._recovery, metrics)
         self._heartbeat = Heartbeat(
-            config, self._server, streams, self._dispatcher, self._recovery, self.status
+            *(config, self._server, streams, self._dispatcher, self._recovery),
+            *(self.status, metrics.name_shared),
         )
         self._cancellations = Cancellations(config, self._server, self._dispatcher)
         self._http = HttpEndpoint(metrics.registry, self.not_ready)
         self._started_s = time.monotonic()
+        self._incarnation = uuid.uuid4().hex[:12]
         self._throughput = Throughput(self._started_s)
         self._state = "starting"
         self._main: asyncio.Task[None] | None = None
@@ -135,9 +139,10 @@ class Worker:
 
         Raises:
             DeviceLost: nothing runs on the engine's device any more.
+            MemoryExhausted: this process or its device has no memory left.
             EngineError: the engine failed everything.
             ServerUnavailable: the server refuses for a reason that waiting does not change.
-                In all cases what the worker held is left to others.
+                In all cases what the worker held is left to others; where the engine is to blame, at once.
         """
         assert self._main is not None
         await asyncio.shield(self._main)
@@ -158,6 +163,8 @@ class Worker:
             state=self._state,
             host=platform.node(),
             pid=os.getpid(),
+            incarnation=self._incarnation,
+            up_s=round(now_s - self._started_s, 6),
             version=_version(),
             release=self._served.release,
             template=self._served.template.fingerprint,
@@ -166,7 +173,7 @@ class Worker:
             device=info.device,
             contexts=info.contexts,
             max_batch=min(self._config.max_batch, info.max_batch),
-            started_ms=self._server.now_ms() - (now_s - self._started_s) * 1000,
+            started_ms=self._server.clock.now_ms() - (now_s - self._started_s) * 1000,
             in_flight=len(self._dispatcher.held),
             waiting_rows=self._dispatcher.waiting_rows,
             requests_done=self._dispatcher.requests_done,
@@ -195,7 +202,7 @@ class Worker:
         readers = [asyncio.create_task(self._intake.run(lane, self._stopping)) for lane in LANES]
         work = asyncio.create_task(self._work(readers))
         everything: set[asyncio.Future[None]] = {work, self._dispatcher.broken, *helpers}
-        wait_s = None
+        wait_s, blameless = None, False
         try:
             ended, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
@@ -206,8 +213,13 @@ class Worker:
                 "worker done",
                 extra=fields(requests=self._dispatcher.requests_done, rows=self._dispatcher.rows_done),
             )
-        except DeviceLost:
+        except DeviceLost:  # what ran may have broken it, and that counts
             wait_s = _LOST_WAIT_S
+            raise
+        except (EngineError, MemoryError) as error:
+            wait_s, blameless = _LOST_WAIT_S, True
+            if isinstance(error, MemoryError):
+                raise MemoryExhausted("the worker's process has no memory left") from error
             raise
         finally:
             self._state = "stopped"
@@ -215,10 +227,20 @@ class Worker:
             await end_tasks(*everything, *readers)
             # What they raised is known or of no interest now.
             await asyncio.gather(*everything, *readers, return_exceptions=True)
+            if blameless:
+                await self._hand_back()
             await self._dispatcher.pool.stop(wait_s)
             self._metrics.gpu.stop()
             await self._http.stop()
             await self._server.close()
+
+    async def _hand_back(self) -> None:
+        """Give back what we hold, as nothing of it is to blame; else it is left when its leases are over."""
+        held = len(self._dispatcher.held)
+        with contextlib.suppress(ServerUnavailable, TimeoutError, MemoryError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._streams.hand_back()
+            _log.warning("handed back what this worker held", extra=fields(requests=held))
 
     async def _work(self, readers: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.gather(*readers)

@@ -47,19 +47,17 @@ class Preparer:
         request_id: str,
         reply: str,
         now_ms: float,
-        server_now_ms: float,
         traceparent: str | None = None,
     ) -> Request:
-        """Tokenize a manuscript and choose the journals to score.
+        """Tokenize a manuscript and choose the journals to score. The deadline is set when it is submitted.
 
-        `now_ms` and `server_now_ms` are Unix time on our clock and on the server's; `traceparent` is the span
-        that submits it. The lane is `interactive` if the options name none.
+        `now_ms` is Unix time on our clock; `traceparent` is the span that submits it. The lane is
+        `interactive` if the options name none.
 
         Raises:
             ManuscriptError: it cannot be ranked.
             UnknownJournal, FilterError: no such journal, or none is left.
         """
-        deadline_s = options.deadline_s
         warnings = list(readability(manuscript))
         encoded = self.template.encode_manuscript(manuscript.title, manuscript.abstract, manuscript.keywords)
         if not len(encoded.ids):
@@ -85,7 +83,6 @@ class Preparer:
             first_stage=selection.scores.astype(np.float32),
             top_k=options.top_k,
             enqueued_ms=int(now_ms),
-            deadline_ms=None if deadline_s is None else int(server_now_ms + deadline_s * 1000),
             reply=reply,
             traceparent=traceparent,
             warnings=tuple(warning[:MAX_TEXT] for warning in warnings[:MAX_WARNINGS]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from xuankan.client.options import RankingKeywords, RankingOptions, combined
 from xuankan.client.pipeline import check_in_flight
 from xuankan.client.prepare import Preparer, digest
 from xuankan.client.rankings import Ranking, open_result
-from xuankan.client.requests import Requests, RequestStatus, Submission, Ticket, now_ms
+from xuankan.client.requests import Requests, RequestStatus, Submission, Ticket
 from xuankan.errors import InputError, QueueFull
 from xuankan.manuscript import Manuscript
 from xuankan.protocol.keys import Keys, Lane
@@ -323,8 +324,7 @@ class Producer:
             options,
             request_id=uuid.uuid4().hex if request_id is None else check_request_id(request_id),
             reply=self._address,
-            now_ms=now_ms(),
-            server_now_ms=self._requests.server_now_ms(),
+            now_ms=time.time() * 1000,
             traceparent=traceparent(),
         )
         deadline_s = options.deadline_s
@@ -333,8 +333,7 @@ class Producer:
         def work() -> tuple[Request, Submission]:
             request = prepare()
             return request, Submission(
-                request.id,
-                request.lane,
+                request,
                 request.encode(),
                 digest(manuscript, options, request.id),
                 chosen=request_id is not None,

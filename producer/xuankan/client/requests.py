@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, cast
 
 from redis.asyncio import Redis
@@ -21,7 +20,7 @@ from xuankan.protocol.keys import GROUP, Keys, Lane
 from xuankan.protocol.lua import KeyList, script
 from xuankan.protocol.scripts import Kept, QueuedAs, Seen, Submitted
 from xuankan.protocol.sealing import Sealer
-from xuankan.protocol.wire import Failure, Result, Status
+from xuankan.protocol.wire import Failure, Request, Result, Status
 from xuankan.transport.server import Server
 
 _HINTED_LOOK_S: Final = 2.0
@@ -71,16 +70,15 @@ class Submission:
     """A request on its way to the server.
 
     Attributes:
-        request_id, lane: its own.
-        body: encoded.
+        request: what is asked, without a deadline.
+        body: the same, encoded.
         digest: the same for every submission that asks the same under this id.
         chosen: whether the caller chose the id, so that the server may know it.
         on_full: what to do while the queue is full.
-        until_s: the event loop's time at which waiting for room ends; None for never.
+        until_s: the event loop's time of its deadline; None if it has none.
     """
 
-    request_id: str
-    lane: Lane
+    request: Request
     body: bytes
     digest: str
     chosen: bool
@@ -104,7 +102,6 @@ class Requests:
         self._keys = keys
         self._address = address
         self.sealer = Sealer.from_environment() if sealer is None else sealer
-        self._clock_offset_ms = 0.0
         self.replies = Replies(url, self.server, keys, address)
         self.back_pressure = BackPressure(self.server, keys, limits or Limits())
 
@@ -114,13 +111,7 @@ class Requests:
         Raises:
             ServerUnavailable: it is away, or refuses.
         """
-
-        async def read_clock(redis: Redis) -> None:
-            before_ms = now_ms()
-            seconds, microseconds = cast(tuple[int, int], await cast(Any, redis).time())
-            self._clock_offset_ms = seconds * 1000 + microseconds / 1000 - (before_ms + now_ms()) / 2
-
-        await self.server.call("tell the time", read_clock)
+        await self.server.call("tell the time", self.server.clock.measure)
 
     async def settle(self, timeout_s: float) -> None:
         """Wait until what was sent is answered."""
@@ -132,10 +123,6 @@ class Requests:
         await self.replies.close()
         await self.server.close()
 
-    def server_now_ms(self) -> float:
-        """Unix time on the server's clock, which deadlines are measured by."""
-        return now_ms() + self._clock_offset_ms
-
     async def submit(self, submission: Submission) -> Submitted:
         """Put a request, sealed if there are keys, on its lane's stream unless its id is known.
 
@@ -144,15 +131,14 @@ class Requests:
             RequestConflict: the id was used for something else.
             ServerUnavailable: the server was away for too long; it may have the request or not.
         """
-        lane, back_pressure = submission.lane, self.back_pressure
-        body = self.sealer.seal("request", submission.request_id, submission.body)
+        lane, back_pressure, size = submission.request.lane, self.back_pressure, len(submission.body)
         if submission.chosen and back_pressure.pressure(lane).reason is not None:
-            known = await self._send(submission, body, -1)
+            known = await self._send(submission, -1)
             if known is not None and known.state != "full":
                 return known
         while True:
-            longest = await back_pressure.admit(lane, submission.on_full, submission.until_s, len(body))
-            submitted = await self._send(submission, body, longest)
+            longest = await back_pressure.admit(lane, submission.on_full, submission.until_s, size)
+            submitted = await self._send(submission, longest)
             if submitted is None:
                 back_pressure.no_memory(lane)
             elif submitted.state == "full":
@@ -162,18 +148,19 @@ class Requests:
                     back_pressure.took(lane)
                 return submitted
 
-    async def _send(self, submission: Submission, body: bytes, longest: int) -> Submitted | None:
+    async def _send(self, submission: Submission, longest: int) -> Submitted | None:
         """None: the server has no memory for it."""
+        request = submission.request
 
         async def send(redis: Redis) -> Submitted | None:
             try:
                 return await scripts.submit(
                     redis,
                     self._keys,
-                    submission.request_id,
-                    submission.lane,
+                    request.id,
+                    request.lane,
                     self._address,
-                    body,
+                    self.sealer.seal("request", request.id, await self._body(redis, submission)),
                     longest=longest,
                     # Whoever has a text could recognize it by its digest, which lies there in the clear.
                     digest="" if self.sealer.key_ids else submission.digest,
@@ -185,10 +172,19 @@ class Requests:
         if submitted is not None and submitted.state == "conflict":
             raise RequestConflict(
                 "request_id",
-                f"{submission.request_id!r} was used for another manuscript or other options, and stays "
+                f"{request.id!r} was used for another manuscript or other options, and stays "
                 "taken until an hour after that ranking: choose another id",
             )
         return submitted
+
+    async def _body(self, redis: Redis, submission: Submission) -> bytes:
+        """The encoded request, with its deadline by the clock of the server that is there at this moment."""
+        if submission.until_s is None:
+            return submission.body
+        clock = self.server.clock
+        await clock.ensure(redis)
+        left_s = submission.until_s - asyncio.get_running_loop().time()
+        return replace(submission.request, deadline_ms=int(clock.now_ms() + left_s * 1000)).encode()
 
     async def look(self, request_id: str) -> Seen:
         """What the server knows of a request.
@@ -307,15 +303,10 @@ class Requests:
             release="",
             catalogue=catalogue,
             worker="",
-            completed_ms=self.server_now_ms(),
+            completed_ms=self.server.clock.now_ms(),
             failure=failure,
             deliveries=0,
         ).encode()
         return await self.server.call(
             "end the request", lambda redis: scripts.finish(redis, self._keys, request_id, body)
         )
-
-
-def now_ms() -> float:
-    """Unix time on our clock."""
-    return time.time() * 1000

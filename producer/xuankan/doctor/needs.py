@@ -90,7 +90,8 @@ def _operator(keys: Keys) -> tuple[Need, ...]:
         *_lacking("`xuankan dead` does not work", f"XRANGE {dead} - +", f"XREVRANGE {dead} + -"),
         *_lacking("`xuankan dead purge` and `retry` do not work", f"XDEL {dead} 0-1"),
         *_lacking(retrying, *(" ".join(need.command) for need in _scripts(ticket, result, queue, dead))),
-        *_lacking(retrying, f"EXISTS {ticket}", f"SET {ticket} x", f"HGET {result} x", f"DEL {result}"),
+        *_lacking(retrying, f"EXISTS {ticket}", f"SET {ticket} x", f"DEL {result}"),
+        *_lacking(retrying, f"EXISTS {result}", f"HEXISTS {result} x"),
         *_lacking(retrying, f"XADD {queue} * id x"),
     )
 

@@ -19,20 +19,22 @@ LOOKS_PER_RANKING: Final = 10
 
 
 # The generic cell rate algorithm (ITU-T I.371, the leaky bucket as a meter) keeps one number for each key:
-# when its bucket will be empty again.
+# when its bucket will be empty again. Beside it stands when that was written: a clock that was set back since
+# would leave the bucket full until it is there again, and lock its owner out.
 @script(
     """
 -- Answers whether it is allowed, calls that are left, ms until it would be allowed, ms until all is free.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + now[2] / 1000
 local each, room, added = tonumber(each_ms), each_ms * size, each_ms * cost
-local empty = math.max(tonumber(redis.call('GET', empty_at) or 0), now_ms)
+local kept, written = string.match(redis.call('GET', empty_at) or '0 0', '^(%S+) (%S+)$')
+local empty = math.max(kept - math.max(0, written - now_ms), now_ms)
 local after = empty + added
 local over = after - now_ms - room
 if over > 0 then
   return {0, math.floor((room - empty + now_ms) / each), math.ceil(over), math.ceil(empty - now_ms)}
 end
-redis.call('SET', empty_at, string.format('%.3f', after), 'PX', math.ceil(after - now_ms))
+redis.call('SET', empty_at, string.format('%.3f %.3f', after, now_ms), 'PX', math.ceil(after - now_ms))
 return {1, math.floor((room - after + now_ms) / each), 0, math.ceil(after - now_ms)}
 """,
     # On a full server too, key holders fetch their rankings, and take back what fills it.

@@ -1,4 +1,4 @@
-"""What the server does in one step for a worker, beside `scripts`: ending an entry, keeping it, taking over.
+"""What the server does in one step for a worker to end an entry; `leases` has the rest.
 
 Each function returns a `Call`, so that a worker can send many in one round trip. Any call may be sent again.
 
@@ -11,7 +11,6 @@ same step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -25,8 +24,6 @@ MAX_DEAD_BYTES: Final = 300_000
 """An entry of more bytes, or of more than 16 fields, is buried without its content. A request fits."""
 DEAD_TTL_MS: Final = 7 * 86_400_000
 """How long an entry is kept on the dead stream: 7 days."""
-HISTORY_TTL_MS: Final = 7 * 86_400_000
-"""How long it is known who held an unfinished entry before: 7 days, or until it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ end
     """
 local owner, now_ms = held(stream, group, entry), server_ms()
 if owner and owner ~= consumer then return -1 end
-if not owner and now_ms - held_ms > tonumber(lifetime_ms) then
+if not owner and tonumber(unsure_ms) > tonumber(lifetime_ms) then
   -- Nobody holds it. Either the server lost it, and our result is the only one; or it was ended. Its result
   -- tells us that below, but we were away for so long that the result may have come and gone.
   if #redis.call('XRANGE', stream, entry, entry) == 0 then return -1 end
@@ -84,7 +81,8 @@ local ours = not known or string.match(known, '^%S+ (%S+)') == entry
 local written = 0
 if ours and redis.call('EXISTS', result) == 0 then
   redis.call('HSET', result, 'body', body, 'committed_ms', now_ms,
-    'digest', known and string.match(known, '^%S+ %S+ %S* (%S+)$') or '')
+    'digest', known and string.match(known, '^%S+ %S+ %S* (%S+)$') or '',
+    unpack(code and {'failed ' .. now_ms, ''} or {}))
   redis.call('PEXPIRE', result, lifetime_ms)
   if replies then
     redis.call('RPUSH', replies, request_id)
@@ -122,7 +120,7 @@ def _commit(
     lifetime_ms: int,
     max_replies: int,
     replies_lifetime_ms: int,
-    held_ms: float,
+    unsure_ms: float,
     code: str | None = None,
     message: str | None = None,
     worker: str | None = None,
@@ -139,7 +137,7 @@ def commit(
     request_id: str,
     body: bytes,
     *,
-    held_ms: float,
+    unsure_ms: float,
     reply: str | None = None,
     burial: Burial | None = None,
 ) -> Call[int]:
@@ -154,7 +152,7 @@ def commit(
         consumer: who commits.
         request_id: whose result.
         body: the encoded result.
-        held_ms: server time at which the consumer last knew that it held the entry.
+        unsure_ms: for how long, by the consumer's monotonic clock, it has not known that it holds the entry.
         reply: the address of the producer that waits.
         burial: with it, the entry is also copied to the dead stream if the result was written.
 
@@ -175,7 +173,7 @@ def commit(
         lifetime_ms=RESULT_TTL_MS,
         max_replies=MAX_REPLIES,
         replies_lifetime_ms=REPLY_TTL_MS,
-        held_ms=held_ms,
+        unsure_ms=unsure_ms,
         **({} if burial is None else asdict(burial)),
     )
 
@@ -224,87 +222,4 @@ def discard(keys: Keys, entry: str, consumer: str, burial: Burial) -> Call[int]:
         consumer=consumer,
         entry=entry,
         **asdict(burial),
-    )
-
-
-@script("""
--- The owner is looked at first: a bare XCLAIM would steal back what another worker took over while we were
--- paused. JUSTID, because any other XCLAIM counts as a delivery.
-local lost = {}
-for _, entry in ipairs(entries) do
-  local pending = redis.call('XPENDING', stream, group, entry, entry, 1)[1]
-  if pending and pending[2] == consumer then
-    redis.call('XCLAIM', stream, group, consumer, 0, entry, 'JUSTID')
-  elseif pending then
-    lost[#lost + 1] = entry
-  end
-end
-return lost
-""")
-def _renew(*, stream: Key, group: str, consumer: str, entries: Sequence[str]) -> list[bytes]: ...
-
-
-def renew(keys: Keys, lane: Lane, consumer: str, entries: Sequence[str]) -> Call[list[bytes]]:
-    """Renew the leases of the entries that `consumer` holds.
-
-    The call returns the entries that another consumer holds now. One that nobody holds is not among them: it
-    is committed already, or the server lost it, and committing it again is right in both cases.
-    """
-    return _renew(stream=keys.stream(lane), group=GROUP, consumer=consumer, entries=entries)
-
-
-@script(
-    """
--- The delivery is counted once, however often this is sent: if the count is one more than was seen and the
--- entry is ours, then only the answer was lost.
-local row = redis.call('XPENDING', stream, group, entry, entry, 1)[1]
-if not row then return false end
-local again = row[2] == consumer and row[4] == deliveries + 1
-if not again then
-  if row[2] ~= owner or row[4] ~= tonumber(deliveries) or row[3] < tonumber(idle_ms) then return false end
-  local now = redis.call('TIME')
-  local seen_ms = now[1] * 1000 + math.floor(now[2] / 1000) - row[3]
-  redis.call('RPUSH', history, cjson.encode({delivery = row[4], worker = row[2], seen_ms = seen_ms}))
-  redis.call('LTRIM', history, -32, -1)
-  redis.call('PEXPIRE', history, history_lifetime_ms)
-  redis.call('XCLAIM', stream, group, consumer, 0, entry)
-end
-local found = redis.call('XRANGE', stream, entry, entry)[1]
-if not found then redis.call('XACK', stream, group, entry) end  -- deleted by hand while pending
-return found and found[2]
-""",
-    flags=ALLOW_OOM,
-)
-def _claim(
-    *,
-    stream: Key,
-    history: Key,
-    group: str,
-    consumer: str,
-    entry: str,
-    owner: str,
-    deliveries: int,
-    idle_ms: int,
-    history_lifetime_ms: int,
-) -> list[bytes] | None: ...
-
-
-def claim(
-    keys: Keys, lane: Lane, entry: str, consumer: str, *, owner: str, deliveries: int, idle_ms: int
-) -> Call[list[bytes] | None]:
-    """Take over a pending entry that `owner` let lie for `idle_ms`, seen after so many `deliveries`.
-
-    Counts as a delivery, and keeps who held it until when. The call returns the entry's fields, or nil if it
-    is not as it was seen any more.
-    """
-    return _claim(
-        stream=keys.stream(lane),
-        history=keys.history(lane, entry),
-        group=GROUP,
-        consumer=consumer,
-        entry=entry,
-        owner=owner,
-        deliveries=deliveries,
-        idle_ms=idle_ms,
-        history_lifetime_ms=HISTORY_TTL_MS,
     )

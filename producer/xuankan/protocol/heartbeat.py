@@ -51,6 +51,9 @@ class WorkerStatus:
         name: of its consumer.
         state: `starting`, `running` or `draining`; only the first two will take more.
         host, pid: where it runs.
+        incarnation: another one at each start.
+        up_s: since then, so that it is never the same twice.
+        died_young: predecessors of its name that died soon after their start, one after the other.
         version: of Xuankan.
         release, template, catalogue: fingerprints of what it serves; empty if it does not say.
         engine, device, contexts, max_batch: what it runs on.
@@ -70,6 +73,9 @@ class WorkerStatus:
     state: str = "running"
     host: str = ""
     pid: int = 0
+    incarnation: str = ""
+    up_s: float = 0.0
+    died_young: int = 0
     version: str = ""
     release: str = ""
     template: str = ""
@@ -122,18 +128,24 @@ class WorkerStatus:
 
 @script(
     """
-redis.call('SET', heartbeat, status, 'PX', lifetime_ms)
+local before = redis.call('SET', heartbeat, status, 'PX', lifetime_ms, 'GET')
 redis.call('SADD', workers, name)
 redis.call('PEXPIRE', workers, lifetime_ms)
-return 1
+return before
 """,
     flags=ALLOW_OOM,
 )
-def _heartbeat(*, heartbeat: Key, workers: Key, name: str, status: bytes, lifetime_ms: int) -> int: ...
+def _heartbeat(
+    *, heartbeat: Key, workers: Key, name: str, status: bytes, lifetime_ms: int
+) -> bytes | None: ...
 
 
-def heartbeat(keys: Keys, status: WorkerStatus, lifetime_ms: int) -> Call[int]:
-    """Show for `lifetime_ms` that a worker lives, also on a full server."""
+def heartbeat(keys: Keys, status: WorkerStatus, lifetime_ms: int) -> Call[bytes | None]:
+    """Show for `lifetime_ms` that a worker lives, also on a full server.
+
+    The call returns the last heartbeat of that name, if it is not over: our own, that of a predecessor that
+    did not sign off, or that of another worker of the same name.
+    """
     return _heartbeat(
         heartbeat=keys.worker(status.name),
         workers=keys.workers,

@@ -5,6 +5,7 @@ Producers go by it before they submit, and everything that watches the queue sho
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -17,6 +18,8 @@ from xuankan.protocol.keys import GROUP, LANES, Keys, Lane
 
 _ROWS_PER_REQUEST: Final = 100.0
 """Assumed until workers have done some: the default number of candidates."""
+_SILENT_S: Final = 30.0
+"""A worker whose heartbeat did not change for so long is dead. It changes every second."""
 _NOT_THERE: Final = ("NOGROUP", "no such key")
 """Errors that mean nothing yet: no worker has made the group, nobody has submitted."""
 
@@ -145,6 +148,7 @@ class QueueReader:
         self._keys = keys
         self._for_operators = for_operators
         self._names: tuple[str, ...] = ()
+        self._beats: dict[str, tuple[bytes, float]] = {}
 
     async def read(self, redis: Redis) -> QueueState:
         """The state now.
@@ -177,22 +181,31 @@ class QueueReader:
         self._names = found or ()
         return QueueState(
             lanes=lanes,
-            workers=None if found is None or beats is None else tuple(_alive(found, beats)),
+            workers=None if found is None or beats is None else tuple(self._alive(found, beats)),
             memory=None if info is None else Memory.from_info(info),
             dead=dead,
             now_ms=None if time is None else int(time[0]) * 1000 + int(time[1]) / 1000,
             forbidden=tuple(forbidden),
         )
 
+    def _alive(self, names: Sequence[str], beats: Sequence[bytes | None]) -> Iterator[WorkerStatus]:
+        """The workers whose heartbeat is there and, as far as we have seen, changes.
+
+        A server whose clock was set back keeps a dead worker's heartbeat for longer than it lives.
+        """
+        before, now_s = self._beats, time.monotonic()
+        self._beats = {}
+        for name, beat in zip(names, beats, strict=True):
+            if beat is None:
+                continue  # it died, and nobody has cleared its name away yet
+            known, since_s = before.get(name, (b"", now_s))
+            self._beats[name] = (beat, since_s if known == beat else now_s)
+            if now_s - self._beats[name][1] < _SILENT_S:
+                yield WorkerStatus.decode(beat, name)
+
 
 def _heartbeats(keys: Keys, names: Sequence[str]) -> Sequence[str]:
     return ("MGET", *map(keys.worker, names))
-
-
-def _alive(names: Sequence[str], beats: Sequence[bytes | None]) -> Iterator[WorkerStatus]:
-    for name, beat in zip(names, beats, strict=True):
-        if beat is not None:  # else it died, and nobody has cleared its name away yet
-            yield WorkerStatus.decode(beat, name)
 
 
 def _handed_out_ms(groups: Sequence[Mapping[str, Any]] | None) -> float | None:

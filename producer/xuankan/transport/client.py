@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 from redis import exceptions as faults
@@ -96,7 +97,12 @@ def describe(url: str) -> str:
 
 
 def open_client(
-    url: str, keys: Keys | None = None, *, block_s: float = 0.0, connections: int = MAX_CONNECTIONS
+    url: str,
+    keys: Keys | None = None,
+    *,
+    block_s: float = 0.0,
+    connections: int = MAX_CONNECTIONS,
+    connected: Callable[[], None] = lambda: None,
 ) -> Redis:
     """A client that neither retries nor speaks RESP3; it connects when first used.
 
@@ -108,6 +114,7 @@ def open_client(
         keys: the shard that is asked for; on a Cluster, its node is.
         block_s: how long commands of this client may block on the server.
         connections: at most; further commands wait for one.
+        connected: called whenever a connection was made, perhaps to another server than before.
 
     Raises:
         InputError: it is not a server's URL, or a certificate that it names cannot be read.
@@ -139,6 +146,7 @@ def open_client(
             raise InputError("url", f"its ssl options cannot be used: {error}") from None
     pool = ConnectionPool(
         connection_class=link,
+        connected=connected,
         socket_timeout=timeout_s,
         socket_connect_timeout=connect_timeout_s,
         max_connections=connections,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from redis import exceptions as faults
@@ -43,11 +44,24 @@ class Guide(Protocol):
 
 
 class _Link(AbstractConnection):
-    """What all connections share. `guide` is None where the server stays in its place."""
+    """What all connections share.
 
-    def __init__(self, *, guide: Guide | None = None, **options: Any) -> None:
+    Args:
+        guide: None where the server stays in its place.
+        connected: called whenever a connection was made.
+        options: redis-py's.
+    """
+
+    def __init__(
+        self,
+        *,
+        guide: Guide | None = None,
+        connected: Callable[[], None] = lambda: None,
+        **options: Any,
+    ) -> None:
         cast(Any, super()).__init__(**options)
         self._guide = guide
+        self._on_connected = connected
         self._retired = False
         # Send no CLIENT SETINFO: Redis 7.0 does not know it, and no ACL user needs a permission for it.
         self.driver_info = self.lib_name = self.lib_version = None
@@ -57,12 +71,15 @@ class _Link(AbstractConnection):
         self._retired = True
 
     async def connect(self) -> None:
+        stood = self.is_connected
         try:
             if not self._retired:
                 await super().connect()
         except BaseException:
             await self.disconnect()
             raise
+        if not stood:
+            self._on_connected()
         if self._retired:
             await self.disconnect()
             raise faults.ConnectionError("the client was closed")

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from xuankan.errors import ServerUnavailable
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s, describe, is_passing, open_client
+from xuankan.transport.clock import ServerClock
 
 T = TypeVar("T")
 Operation = Callable[[Redis], Coroutine[Any, Any, T]]
@@ -29,10 +30,14 @@ class Server:
 
     Commands run in tasks of their own and are never cut short: up to Python 3.11 a cancellation can get lost
     in `asyncio.wait_for` (CPython gh-86296), through which redis-py sends, and with it a deadline.
+
+    Attributes:
+        clock: what time it is there.
     """
 
     def __init__(self, url: str, keys: Keys, patience_s: float) -> None:
-        self.redis = open_client(url, keys)
+        self.clock = ServerClock()
+        self.redis = open_client(url, keys, connected=self.clock.doubt)
         self.where = describe(url)
         self._patience_s = patience_s
         self._away = False

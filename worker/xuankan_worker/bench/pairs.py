@@ -42,7 +42,7 @@ def make_work(preparer: Preparer, manuscripts: Sequence[Manuscript], candidates:
     work: list[Work] = []
     options = RankingOptions(candidates=candidates)
     for manuscript in manuscripts:
-        request = preparer.request(manuscript, options, request_id="-", reply="-", now_ms=0, server_now_ms=0)
+        request = preparer.request(manuscript, options, request_id="-", reply="-", now_ms=0)
         whole = ". ".join(part for part in (manuscript.title, manuscript.abstract) if part)
         text, tokens = _cut(preparer, whole, template.max_manuscript_tokens)
         assert tokens == len(request.tokens), (tokens, len(request.tokens))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
+from prometheus_client import Gauge
 from redis.asyncio import Redis
 
 from xuankan.logs import fields
@@ -22,6 +25,9 @@ from xuankan_worker.queue.streams import Streams
 _log = logging.getLogger(__name__)
 
 _LONGEST_PERIOD_S = 1.0
+_YOUNG_LEASES = 2
+"""A worker that dies within so many leases of its start died young."""
+_TELL_AGAIN_S = 60.0
 GONE_AFTER_LEASES = 10
 """After so many leases without a heartbeat, a worker's consumer is deleted if it holds nothing."""
 
@@ -37,6 +43,7 @@ class Heartbeat:
         dispatcher: Dispatcher,
         recovery: Recovery,
         status: Callable[[], WorkerStatus],
+        shared: Gauge,
     ) -> None:
         self._config = config
         self._server = server
@@ -44,11 +51,15 @@ class Heartbeat:
         self._dispatcher = dispatcher
         self._recovery = recovery
         self._status = status
+        self._shared = shared
+        self._died_young = 0
+        self._told_s = -math.inf
 
     async def run(self) -> None:
         """Tick at least once a third of the lease, until cancelled."""
         period_s = min(_LONGEST_PERIOD_S, self._config.lease_s / 3)
         clear_s = 0.0
+        await self._tick()
         while True:
             started_s = time.monotonic()
             await self._tick()
@@ -67,6 +78,17 @@ class Heartbeat:
         pipeline.srem(keys.workers, name)
         await pipeline.execute()
 
+    def _share_name(self, other: WorkerStatus | None) -> None:
+        """Say that another worker uses our name, if so: each then takes away what the other holds."""
+        self._shared.set(other is not None)
+        if other is not None and time.monotonic() - self._told_s >= _TELL_AGAIN_S:
+            self._told_s = time.monotonic()
+            _log.error(
+                "another worker has the same name, and each takes what the other holds: give them names of "
+                "their own (--name)",
+                extra=fields(name=self._config.name, host=other.host, pid=other.pid),
+            )
+
     async def _clear_away(self) -> None:
         """Remove what gone workers left, and what lay on the dead stream for too long."""
         # A worker that was only paused is a consumer again by its next read, and named by its next tick.
@@ -80,17 +102,27 @@ class Heartbeat:
         for name in cast(set[bytes], await command("SMEMBERS", keys.workers)):
             if not await command("EXISTS", keys.worker(name.decode())):
                 await command("SREM", keys.workers, name)
-        oldest_ms = round(self._server.now_ms()) - delivery.DEAD_TTL_MS
+        oldest_ms = round(self._server.clock.now_ms()) - delivery.DEAD_TTL_MS
         await command("XTRIM", keys.dead, "MINID", oldest_ms)
 
     async def _tick(self) -> None:
         await self._server.synchronise()
         # Before the leases are renewed, however long that takes.
-        asked_ms = self._server.now_ms()
+        asked_s = time.monotonic()
         if lost := await self._streams.renew(list(self._dispatcher.held)):
             self._dispatcher.lose(lost)
-        self._dispatcher.committer.held_ms = asked_ms
+        self._dispatcher.committer.held_s = asked_s
         ttl_ms = round(max(self._config.lease_s, 3 * _LONGEST_PERIOD_S) * 1000)
-        call = heartbeat(self._config.keys, self._status(), ttl_ms)
-        await self._server.call("hear the heartbeat", call.send)
+        status = replace(self._status(), died_young=self._died_young)
+        call = heartbeat(self._config.keys, status, ttl_ms)
+        answer = await self._server.call("hear the heartbeat", call.send)
+        before = None if answer is None else WorkerStatus.decode(answer)
+        other = before is not None and before.incarnation != status.incarnation
+        if not self._recovery.begun.is_set():
+            if before is not None and other:
+                young = before.up_s < _YOUNG_LEASES * self._config.lease_s
+                self._died_young = before.died_young + 1 if young else 0
+            self._recovery.begin(self._died_young)
+        else:
+            self._share_name(before if other else None)
         self._dispatcher.pump()  # deadlines pass also while nothing else happens

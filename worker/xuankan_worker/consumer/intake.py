@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from xuankan.protocol.keys import LANES, Lane
-from xuankan.transport.client import open_client
 from xuankan_worker.config import WorkerConfig
 from xuankan_worker.consumer.recovery import Recovery
 from xuankan_worker.dispatch.dispatcher import Dispatcher
@@ -19,7 +18,9 @@ from xuankan_worker.queue.streams import Streams
 from xuankan_worker.telemetry.metrics import WorkerMetrics
 
 _MAX_ENTRIES = 32
-"""Entries of one read at most, which bounds what a flood of large entries can cost at once."""
+_MAX_ENTRIES_FAR = 256
+"""Entries of one read at most, which bounds what a flood of large entries can cost at once; from a server
+that is far away as many more as are run meanwhile, up to the second number."""
 _MARGIN_S = 1.0
 
 
@@ -39,17 +40,20 @@ class Intake:
         self._dispatcher = dispatcher
         self._recovery = recovery
         self._metrics = metrics
-        # Lanes in which entries may have been handed to us without our knowing: before a restart, or when
-        # the connection broke before the reply.
-        self._unsure: set[Lane] = set(LANES)
+        # Lanes in which entries may have been handed to us without our knowing: before a restart (unless that
+        # was one of many), or when the connection broke before the reply.
+        self._unsure: set[Lane] = set()
         # Until when the server may hand entries to a read whose connection broke without its noticing.
         self._orphan_until_s: dict[Lane, float] = dict.fromkeys(LANES, 0.0)
         self._rows_per_request = 100.0  # smoothed
 
     async def run(self, lane: Lane, stopping: asyncio.Event) -> None:
         """Read a lane until `stopping` is set, or in a burst until it is empty."""
-        client = open_client(self._config.url, self._config.keys, block_s=self._config.block_s)
+        client = self._streams.reader(self._config.block_s)
         try:
+            await _first(self._recovery.begun, stopping)
+            if self._recovery.takes_back:
+                self._unsure.add(lane)
             while not stopping.is_set():
                 if lane in self._unsure and await self._recovery.own(lane, stopping):
                     continue
@@ -89,7 +93,9 @@ class Intake:
                 self._rows_per_request += (len(job.lengths) - self._rows_per_request) * 0.1
 
     def _count(self, lane: Lane) -> int:
-        return min(_MAX_ENTRIES, max(1, int(self._dispatcher.room(lane) / self._rows_per_request)))
+        meanwhile = int(self._dispatcher.rows_on_their_way / self._rows_per_request)
+        most = min(_MAX_ENTRIES + meanwhile, _MAX_ENTRIES_FAR)
+        return min(most, max(1, int(self._dispatcher.room(lane) / self._rows_per_request)))
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -53,9 +53,8 @@ class Admission:
         if failure := self._unscorable(request):
             return self._outcomes.without_ranking(entry, request, "invalid", failure, now_ms)
         if request.deadline_ms is not None and request.deadline_ms <= now_ms:
-            return self._outcomes.without_ranking(
-                entry, request, "expired", too_late(request, now_ms), now_ms
-            )
+            late = too_late((now_ms - request.deadline_ms) / 1000)
+            return self._outcomes.without_ranking(entry, request, "expired", late, now_ms)
         if entry.deliveries > self._config.max_deliveries:
             message = (
                 f"delivered to workers {entry.deliveries - 1} times without finishing, "
@@ -73,6 +72,7 @@ class Admission:
             read_s=now_s,
             scores=np.full(len(lengths), np.nan, dtype=np.float32),
             remaining=len(lengths),
+            deadline_s=None if (by := request.deadline_ms) is None else now_s + (by - now_ms) / 1000,
             expected_rows=expected_rows,
         )
 
@@ -131,10 +131,7 @@ class Admission:
         return None
 
 
-def too_late(request: Request, now_ms: float) -> Failure:
-    """The failure of a request whose deadline passed."""
-    assert request.deadline_ms is not None
-    late_ms = now_ms - request.deadline_ms
-    return Failure(
-        "deadline_exceeded", f"its deadline passed {late_ms:.0f} ms before it was scored", "deadline_ms"
-    )
+def too_late(late_s: float) -> Failure:
+    """The failure of a request whose deadline passed so long ago."""
+    message = f"its deadline passed {late_s * 1000:.0f} ms before it was scored"
+    return Failure("deadline_exceeded", message, "deadline_ms")

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-from xuankan.errors import DeviceLost, EngineError
+from xuankan.errors import DeviceLost, EngineError, MemoryExhausted
 from xuankan.logs import fields
 from xuankan.protocol.keys import LANES, Lane
 from xuankan.protocol.wire import Failure, Status
@@ -34,6 +34,8 @@ MAX_BACKLOG = 1024
 PREFETCH_BATCHES = 8
 """Whole batches for each slot that wait here unless told otherwise: with more, padding gains nothing
 (tests/benchmarks/padding.py), and of 16 rows at 20,000 pairs a second they last 25 ms, ten reads."""
+_READ_ROUND_TRIPS = 3
+"""Two, and one to spare."""
 MAX_FAILED_IN_A_ROW = 5
 """Requests that an engine may fail with no batch succeeding between them; then it is the engine."""
 
@@ -45,7 +47,8 @@ class Dispatcher:
         held: the entries that this worker must finish, whose leases it renews.
         empty: set while nothing is held.
         has_room: by lane, set while more may be read.
-        broken: gets an EngineError if the engine fails everything, a DeviceLost if its device is gone.
+        broken: gets an EngineError if the engine fails everything, a DeviceLost if its device is gone, a
+            MemoryExhausted if no memory is left.
         requests_done, rows_done: counted since the start.
     """
 
@@ -90,12 +93,23 @@ class Dispatcher:
         """Rows of a lane that may still be read; 0 until it is worth a read."""
         if self.committer.backlog >= MAX_BACKLOG:
             return 0
-        room = self._prefetch_rows - self._scheduler.waiting_rows(lane) - self._scheduler.expected_rows(lane)
-        return room if 4 * room >= self._prefetch_rows else 0
+        most = self._prefetch_rows + self.rows_on_their_way
+        room = most - self._scheduler.waiting_rows(lane) - self._scheduler.expected_rows(lane)
+        return room if 4 * room >= most else 0
+
+    @property
+    def rows_on_their_way(self) -> int:
+        """Rows that are run while a read brings more, and so wait here besides: few unless the server is far.
+
+        By Little's law: delay times rate. A read takes two round trips, as it is looked for results.
+        """
+        if self._config.prefetch_rows is not None:
+            return 0
+        return int(_READ_ROUND_TRIPS * self._server.clock.round_trip_s * self.pool.rows_per_s)
 
     def accept(self, entries: Iterable[Entry], settled: set[EntryKey]) -> None:
         """Take entries in; the requests of those in `settled` have a result already."""
-        now_s, now_ms = time.monotonic(), self._server.now_ms()
+        now_s, now_ms = time.monotonic(), self._server.clock.now_ms()
         for entry in entries:
             if entry.key in self.held:
                 continue  # reached us twice, by reading and by claiming
@@ -137,7 +151,7 @@ class Dispatcher:
         """Drop what waits of a request that got its result from elsewhere."""
         for job in [job for job in self._scheduler.jobs if job.request.id == request_id]:
             self._scheduler.drop(job)
-            self.committer.put(self._outcomes.settled(job.entry, self._server.now_ms()))
+            self.committer.put(self._outcomes.settled(job.entry, self._server.clock.now_ms()))
         self.pump()
 
     def lose(self, keys: Iterable[EntryKey]) -> None:
@@ -151,16 +165,22 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Give the contexts their next batches."""
-        now_ms = self._server.now_ms()
-        for job in self._scheduler.expired(now_ms):
-            self._give_up(job, "expired", too_late(job.request, now_ms))
         now_s = time.monotonic()
+        for job in self._scheduler.expired(now_s):
+            self._give_up(job, "expired", too_late(now_s - (job.deadline_s or now_s)))
         while self.pool.free and (taken := self._scheduler.next(self.pool.loads(now_s))) is not None:
             self._metrics.batches.dispatched(taken[1].reason)
             self.pool.submit(*taken)
         self._look()
 
     def _on_run(self, run: Run, seconds: float) -> None:
+        try:
+            self._take_run(run, seconds)
+        except Exception as error:  # else the event loop would log it, and the batch's requests never end
+            if not self.broken.done():
+                self.broken.set_exception(error)
+
+    def _take_run(self, run: Run, seconds: float) -> None:
         if self.broken.done():
             return
         metrics = self._metrics
@@ -179,6 +199,10 @@ class Dispatcher:
             _log.warning("a batch failed", extra=facts)
             if isinstance(run.error, DeviceLost):
                 _log.error("the device is lost; other workers will take over its requests", extra=facts)
+                self.broken.set_exception(run.error)
+                return
+            if isinstance(run.error, MemoryExhausted):
+                _log.error("no memory is left; this worker ends and hands back its requests", extra=facts)
                 self.broken.set_exception(run.error)
                 return
             given_up = self._scheduler.failed(run.batch, run.context, self._served.engine.info.contexts)
@@ -206,13 +230,13 @@ class Dispatcher:
     def _finish(self, job: InFlight) -> None:
         ranking = rank(job.request, job.scores, self._served, job.considered)
         rank_ms = (time.monotonic() - job.ended_s) * 1000
-        outcome = self._outcomes.ranked(job, ranking, self._server.now_ms(), rank_ms)
+        outcome = self._outcomes.ranked(job, ranking, self._server.clock.now_ms(), rank_ms)
         assert outcome.result is not None
         self._metrics.ranked(job.entry, job.request, outcome.result)
         self._end(outcome)
 
     def _give_up(self, job: InFlight, status: Status, failure: Failure) -> None:
-        now_ms = self._server.now_ms()
+        now_ms = self._server.clock.now_ms()
         self._end(self._outcomes.without_ranking(job.entry, job.request, status, failure, now_ms))
 
     def _end(self, outcome: EntryOutcome) -> None:

@@ -8,6 +8,7 @@ for GPUs runs too, slower. Of encoder and cross-encoder a release may have one o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan.errors import EngineError
+from xuankan.errors import EngineError, MemoryExhausted
 from xuankan_worker.engines.base import Encoded, EncoderInfo, EngineInfo, TokenBatch
 from xuankan_worker.engines.checks import check_batch
 from xuankan_worker.engines.host import cores, processor
@@ -24,6 +25,8 @@ from xuankan_worker.engines.runtime import VERSION, Session, open_session
 from xuankan_worker.engines.sequence import SEQUENCE_INPUTS, sequence_feed
 from xuankan_worker.manifest import ENCODER, GPU_ENCODER, GPU_MODEL, MODEL, Manifest
 
+_NO_MEMORY = re.compile(r"bad_alloc|bad allocation|[Ff]ailed to allocate memory|out of memory")
+"""How ONNX Runtime says so: it has no code for it."""
 _BUCKET_STEP = 16
 """Buckets only group rows of like length here, so that a batch's cost is known: nothing is padded to them."""
 _ENCODER_ROWS = 4
@@ -68,11 +71,14 @@ class _Graph:
         """The outputs of a batch.
 
         Raises:
+            MemoryExhausted: there is no memory left.
             EngineError: it failed.
         """
         try:
             return self.session.run(self.outputs, self.feed(batch))
         except Exception as error:  # ONNX Runtime's own kinds are subclasses of Exception only
+            if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+                raise MemoryExhausted(f"ONNX Runtime has no memory left: {error}") from error
             raise EngineError(f"ONNX Runtime failed: {error}") from error
 
     def warm(self, longest: int) -> None:

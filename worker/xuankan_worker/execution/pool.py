@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan.errors import EngineError
+from xuankan.errors import EngineError, MemoryExhausted
 from xuankan_worker.engines.base import Encoded, Slot
 from xuankan_worker.execution.served_model import ServedModel
 from xuankan_worker.execution.steps import assemble, consider
 from xuankan_worker.in_flight import Considered, InFlight
-from xuankan_worker.scheduling.batcher import Batch
+from xuankan_worker.scheduling.batcher import Batch, Kind
 from xuankan_worker.scheduling.scheduler import LaneLoad
 
 _log = logging.getLogger(__name__)
+_LOOK_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +88,7 @@ class ContextPool:
         self._inboxes: list[queue.SimpleQueue[Batch[InFlight] | None]] = []
         self._threads: list[threading.Thread] = []
         self._tokens_per_s = 0.0  # of one context, smoothed; 0 until the first batch
+        self._rows_per_s: dict[Kind, float] = {}  # the same, of each kind that was run
 
     @property
     def free(self) -> bool:
@@ -100,6 +104,15 @@ class ContextPool:
     def busy(self) -> int:
         """Contexts that have a batch."""
         return sum(bool(context.batches) for context in self._contexts)
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows that all contexts together run while they have enough; 0 until that is known.
+
+        Of the cross-encoder, if there is one: an encoder's rows are few beside.
+        """
+        rates = self._rows_per_s
+        return rates.get("cross_encoder", rates.get("encoder", 0.0)) * len(self._contexts)
 
     def loads(self, now_s: float) -> list[LaneLoad]:
         """What each context has to do."""
@@ -156,8 +169,11 @@ class ContextPool:
             context.free.clear()
         for inbox in self._inboxes:
             inbox.put(None)
+        until_s = math.inf if wait_s is None else time.monotonic() + wait_s
         for thread in self._threads:
-            await asyncio.to_thread(thread.join, wait_s)
+            # Not `join` in another thread: a process without memory cannot start one.
+            while thread.is_alive() and time.monotonic() < until_s:  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_S)
         self._threads.clear()
         self._inboxes.clear()
 
@@ -169,8 +185,9 @@ class ContextPool:
         seconds = max(run.ended_s - max(run.started_s, context.since_s), 1e-6)
         context.since_s = run.ended_s
         if run.error is None:
-            rate = run.batch.tokens / seconds
-            self._tokens_per_s += (rate - self._tokens_per_s) * (0.2 if self._tokens_per_s else 1.0)
+            self._tokens_per_s = _smoothed(self._tokens_per_s, run.batch.tokens / seconds)
+            kind = run.batch.kind
+            self._rows_per_s[kind] = _smoothed(self._rows_per_s.get(kind, 0.0), run.batch.rows / seconds)
         self._on_run(run, seconds)
 
     def _drive(
@@ -220,10 +237,16 @@ class ContextPool:
                 considered = consider(self._served, batch, encoded)
             except Exception as error:  # numbers that an engine should not have given
                 failure = error
+        if isinstance(failure, MemoryError):
+            failure = MemoryExhausted("the worker's process has no memory left")
         return Run(
             *(batch, context, scores, considered, failure),
             *(real_tokens, assembly_s, engine_cpu_s, started_s, time.monotonic()),
         )
+
+
+def _smoothed(known: float, fresh: float) -> float:
+    return known + (fresh - known) * 0.2 if known else fresh
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:

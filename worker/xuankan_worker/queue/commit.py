@@ -19,7 +19,9 @@ from xuankan_worker.in_flight import EntryOutcome
 from xuankan_worker.queue.connection import QueueConnection, is_transient
 
 _log = logging.getLogger(__name__)
-_ROUND = 64
+_GATHERED = 64
+"""Outcomes of bulk requests for which the others are not waited for any longer."""
+_ROUND = 256
 """Outcomes sent in one round trip at most."""
 _GATHER_S = 0.02
 """How long the outcome of a bulk request waits for others, so that they share a round trip."""
@@ -33,7 +35,7 @@ class Committer:
     outcome for good.
 
     Attributes:
-        held_ms: server time at which the leases of all that is held were last known to be ours.
+        held_s: monotonic time at which the leases of all that is held were last known to be ours.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Committer:
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._sending = 0
-        self.held_ms = server.now_ms()
+        self.held_s = time.monotonic()
 
     @property
     def backlog(self) -> int:
@@ -59,7 +61,7 @@ class Committer:
     def put(self, outcome: EntryOutcome) -> None:
         """Commit an outcome soon; that of an interactive request at once."""
         self._outcomes.append(outcome)
-        if outcome.entry.key.lane == "interactive" or len(self._outcomes) >= _ROUND:
+        if outcome.entry.key.lane == "interactive" or len(self._outcomes) >= _GATHERED:
             self._due.set()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._due.set)
@@ -77,26 +79,26 @@ class Committer:
 
     async def _round(self) -> None:
         outcomes = [self._outcomes.popleft() for _ in range(min(_ROUND, len(self._outcomes)))]
-        sending = [(outcome, self._call(outcome)) for outcome in outcomes]
-        self._sending = len(sending)
-        while sending:
+        self._sending = len(outcomes)
+        while outcomes:
             started_s = time.monotonic()
-            replies = await self._send([call for _, call in sending])
+            replies = await self._send(outcomes)
             seconds = time.monotonic() - started_s
-            again: list[tuple[EntryOutcome, Call[int]]] = []
-            for (outcome, call), reply in zip(sending, replies, strict=True):
+            again: list[EntryOutcome] = []
+            for outcome, reply in zip(outcomes, replies, strict=True):
                 if isinstance(reply, Exception) and is_transient(reply):
-                    again.append((outcome, call))
+                    again.append(outcome)
                 else:
                     self._on_committed(outcome, _written(outcome, reply), seconds)
-            sending = again
-            self._sending = len(sending)
+            outcomes = again
+            self._sending = len(outcomes)
 
-    async def _send(self, calls: Sequence[Call[int]]) -> list[int | Exception]:
+    async def _send(self, outcomes: Sequence[EntryOutcome]) -> list[int | Exception]:
         """Send a round; waits while the server takes none of them for a reason that passes."""
 
         async def send(redis: Redis) -> list[int | Exception]:
-            replies = await send_all(redis, calls)
+            # Made anew for each attempt, which says for how long we have not heard of our leases.
+            replies = await send_all(redis, [self._call(outcome) for outcome in outcomes])
             passing = [one for one in replies if isinstance(one, Exception) and is_transient(one)]
             if len(passing) == len(replies):
                 raise passing[-1]
@@ -121,7 +123,7 @@ class Committer:
             config.name,
             result.id,
             body,
-            held_ms=self.held_ms,
+            unsure_ms=(time.monotonic() - self.held_s) * 1000,
             reply=outcome.reply,
             burial=outcome.burial,
         )

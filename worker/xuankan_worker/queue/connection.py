@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from xuankan.logs import fields
 from xuankan.protocol.keys import Keys
-from xuankan.transport.client import COMMAND_TIMEOUT_S, is_passing, is_refusal
+from xuankan.transport.client import COMMAND_TIMEOUT_S, is_passing, is_refusal, open_client
 from xuankan.transport.server import Operation, Server
 
 T = TypeVar("T")
@@ -40,8 +40,8 @@ class QueueConnection(Server):
 
     def __init__(self, url: str, keys: Keys, on_change: Callable[[bool], None] = lambda _up: None) -> None:
         super().__init__(url, keys, math.inf)
+        self._url, self._keys = url, keys
         self._on_change = on_change
-        self._clock_offset_ms = time.time() * 1000 - time.monotonic() * 1000
         self._down_since_s = 0.0
         self.up = False
 
@@ -71,6 +71,10 @@ class QueueConnection(Server):
 
         return await self._persist(what, operation, redis, pause)
 
+    def open(self, block_s: float) -> Redis:
+        """A client of its own for commands that block; where it connects anew, the clock may be another."""
+        return open_client(self._url, self._keys, block_s=block_s, connected=self.clock.doubt)
+
     async def listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
         """Hand a channel's messages to `hear` until cancelled, not those sent while the server is away."""
         while True:
@@ -89,11 +93,7 @@ class QueueConnection(Server):
         Raises:
             ServerUnavailable: the server refuses, and waiting will not change that.
         """
-        await self.call("tell the time", self._read_clock)
-
-    def now_ms(self) -> float:
-        """Unix time on the server's clock, estimated; on ours until `synchronise` succeeded."""
-        return time.monotonic() * 1000 + self._clock_offset_ms
+        await self.call("tell the time", self.clock.measure)
 
     def answered(self, who: object) -> None:
         """Take note of a success."""
@@ -101,14 +101,6 @@ class QueueConnection(Server):
         if not self.up and not self._away:
             self.up = True
             self._on_change(True)
-
-    async def _read_clock(self, redis: Redis) -> None:
-        if not self.up:
-            await cast(Any, redis).ping()  # connecting takes time of its own
-        before_s = time.monotonic()
-        seconds, microseconds = cast(tuple[int, int], await cast(Any, redis).time())
-        middle_s = (before_s + time.monotonic()) / 2
-        self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - middle_s * 1000
 
     def _passes(self, error: Exception) -> bool:
         return is_transient(error)

@@ -10,7 +10,7 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from xuankan.errors import InputError
-from xuankan.protocol import consumers, delivery
+from xuankan.protocol import consumers, leases
 from xuankan.protocol.keys import (
     ENTRY_ID_FIELD,
     ENTRY_REPLY_FIELD,
@@ -31,11 +31,21 @@ _Fields = dict[bytes, bytes] | None
 
 
 class Pending(NamedTuple):
-    """A pending entry as it was seen: whose it is, and how often it was delivered."""
+    """A pending entry as it was seen.
+
+    Attributes:
+        key: names it.
+        owner: whose it is.
+        deliveries: how often it was delivered.
+        sign: changes when its lease is renewed; None where that does not matter.
+        idle_s: since then, by the server's clock.
+    """
 
     key: EntryKey
     owner: str
     deliveries: int
+    sign: int | None = None
+    idle_s: float = 0.0
 
 
 class Streams:
@@ -49,6 +59,10 @@ class Streams:
         self._keys = keys
         self._consumer = consumer
         self._stopping = stopping
+
+    def reader(self, block_s: float) -> Redis:
+        """A client for `read_new`, which may block for so long."""
+        return self._server.open(block_s)
 
     async def read_new(
         self, client: Redis, lane: Lane, count: int, block_ms: int | None, broken: Callable[[], None]
@@ -73,48 +87,42 @@ class Streams:
         streams = cast(Sequence[tuple[bytes, Sequence[tuple[bytes, _Fields]]]], reply or ())
         return [_entry(lane, name, fields, 1) for _, found in streams for name, fields in found]
 
-    async def abandoned(
-        self, lane: Lane, held: Collection[EntryKey], idle_ms: int, count: int, consumer: str | None = None
-    ) -> list[Pending]:
-        """The oldest `count` pending entries that nobody touched for `idle_ms` and that are not `held`.
-
-        With `consumer`, only of that consumer. `held` is looked at anew in each attempt.
-        """
-        stream, of = self._keys.stream(lane), () if consumer is None else (consumer,)
+    async def own(self, lane: Lane, held: Collection[EntryKey], count: int) -> list[Pending]:
+        """The oldest `count` pending entries of this consumer that are not `held` at each attempt."""
+        stream = self._keys.stream(lane)
 
         async def find(redis: Redis) -> list[Pending]:
             known = set(held)
-            rows = cast(
-                Sequence[Mapping[str, Any]],
-                await _execute(
-                    redis,
-                    *("XPENDING", stream, GROUP, "IDLE", idle_ms, "-", "+", count + len(known), *of),
-                    parse_detail=True,
-                ),
-            )
+            command = ("XPENDING", stream, GROUP, "-", "+", count + len(known), self._consumer)
+            rows = cast(Sequence[Mapping[str, Any]], await _execute(redis, *command, parse_detail=True))
             found = [
-                Pending(
-                    EntryKey(lane, _text(row["message_id"])),
-                    _text(row["consumer"]),
-                    int(row["times_delivered"]),
-                )
+                Pending(EntryKey(lane, _text(row["message_id"])), self._consumer, int(row["times_delivered"]))
                 for row in rows
             ]
             return [one for one in found if one.key not in known][:count]
 
-        return await self._in_group("tell what was given up", lane, find, stopping=self._stopping)
+        return await self._in_group("tell what we held", lane, find, stopping=self._stopping)
 
-    async def claim(self, seen: Sequence[Pending], idle_ms: int) -> list[Entry]:
+    async def pending(self, lane: Lane) -> list[Pending]:
+        """All pending entries of a lane, the oldest first."""
+        call = leases.watch(self._keys, lane)
+        rows = await self._in_group("tell what was given up", lane, call.send, stopping=self._stopping)
+        return [
+            Pending(EntryKey(lane, _text(entry)), _text(owner), deliveries, sign, idle_ms / 1000)
+            for entry, owner, deliveries, idle_ms, sign in rows
+        ]
+
+    async def claim(self, seen: Sequence[Pending]) -> list[Entry]:
         """Take over those entries that are still as they were seen.
 
         It is sent again after a broken connection, which counts no second delivery: `seen` is the same.
         """
         calls = [
-            delivery.claim(
+            leases.claim(
                 *(self._keys, one.key.lane, one.key.entry, self._consumer),
                 owner=one.owner,
                 deliveries=one.deliveries,
-                idle_ms=idle_ms,
+                sign=one.sign,
             )
             for one in seen
         ]
@@ -131,14 +139,22 @@ class Streams:
         return entries
 
     async def settled(self, entries: Sequence[Entry]) -> set[EntryKey]:
-        """Which of the entries' requests have a result already."""
+        """Which of the entries' requests have a result already; reads the server's clock besides.
+
+        Deadlines are judged next, and after a failover it is another clock.
+        """
         named = [(entry.key, entry.request_id) for entry in entries if entry.request_id is not None]
 
         async def look(redis: Redis) -> list[int]:
+            clock = self._server.clock
             pipeline = cast(Any, redis.pipeline(transaction=False))
+            pipeline.time()
             for _, request_id in named:
                 pipeline.exists(self._keys.result(request_id))
-            return await pipeline.execute()
+            before_s, doubts = clock.asking()
+            (seconds, microseconds), *found = await pipeline.execute()
+            clock.note(seconds, microseconds, before_s, doubts)
+            return found
 
         replies = await self._server.call("tell of results", look, stopping=self._stopping)
         return {key for (key, _), reply in zip(named, replies, strict=True) if reply}
@@ -148,10 +164,16 @@ class Streams:
         lost: list[EntryKey] = []
         for lane in LANES:
             if entries := [key.entry for key in held if key.lane == lane]:
-                call = delivery.renew(self._keys, lane, self._consumer, entries)
+                call = leases.renew(self._keys, lane, self._consumer, entries)
                 reply = await self._in_group("renew leases", lane, call.send)
                 lost += [EntryKey(lane, _text(name)) for name in reply]
         return lost
+
+    async def hand_back(self) -> None:
+        """Give back all that is ours, as if it had never been, what is on its way to us included."""
+        for lane in LANES:
+            call = leases.hand_back(self._keys, lane, self._consumer)
+            await self._in_group("take requests back", lane, call.send)
 
     async def delete_consumers(self, idle_ms: int) -> list[str]:
         """Delete consumers that did nothing for `idle_ms`, have no heartbeat and hold nothing."""

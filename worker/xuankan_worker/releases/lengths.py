@@ -50,7 +50,6 @@ def pair_lengths(release: Path, papers: Path, progress: Progress) -> NDArray[np.
                 request_id="-",
                 reply="-",
                 now_ms=0,
-                server_now_ms=0,
             )
         except ManuscriptError:
             continue

@@ -84,7 +84,7 @@ class Scheduler:
         self._queues = _Queues(self._limits)
         self._suspects = _Queues(self._limits)
         self._again: deque[Batch[InFlight]] = deque()  # what failed and is tried again
-        self._deadlines: list[tuple[int, int, InFlight]] = []
+        self._deadlines: list[tuple[float, int, InFlight]] = []
         self._jobs: set[InFlight] = set()
         self._expected: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._sequence = 0
@@ -110,9 +110,9 @@ class Scheduler:
         self._jobs.add(job)
         self._queues_of(job).add(job, self._first)
         self._expected[job.entry.key.lane] += job.expected_rows
-        if job.request.deadline_ms is not None:
+        if job.deadline_s is not None:
             self._sequence += 1
-            heapq.heappush(self._deadlines, (job.request.deadline_ms, self._sequence, job))
+            heapq.heappush(self._deadlines, (job.deadline_s, self._sequence, job))
 
     def next(self, loads: Sequence[LaneLoad]) -> tuple[int, Batch[InFlight]] | None:
         """What to run next, and in which context: one with nothing to do before one that can take more.
@@ -229,10 +229,10 @@ class Scheduler:
         self._queues_of(job).drop(job)
         self._end(job)
 
-    def expired(self, now_ms: float) -> list[InFlight]:
-        """Give up the jobs whose deadline has passed, and return them."""
+    def expired(self, now_s: float) -> list[InFlight]:
+        """Give up the jobs whose deadline has passed (monotonic time), and return them."""
         late: list[InFlight] = []
-        while self._deadlines and (self._deadlines[0][0] <= now_ms or self._deadlines[0][2].over):
+        while self._deadlines and (self._deadlines[0][0] <= now_s or self._deadlines[0][2].over):
             job = heapq.heappop(self._deadlines)[2]
             if not job.over:
                 self.drop(job)

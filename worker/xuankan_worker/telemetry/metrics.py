@@ -45,6 +45,11 @@ class WorkerMetrics:
                 registry=registry,
             )
         )
+        self.name_shared = Gauge(
+            "xuankan_name_shared",
+            "1 while another worker uses this worker's name.",
+            registry=registry,
+        )
         self.ended = Counter(
             "xuankan_requests_ended",
             "Requests ended, by status and failure code.",

@@ -9,18 +9,20 @@ the host launches at once instead of kernel by kernel.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple, Protocol
 
-from xuankan.errors import DeviceLost, EngineError
+from xuankan.errors import DeviceLost, EngineError, MemoryExhausted
 from xuankan.logs import fields
 from xuankan_worker.engines.tensorrt.cuda import CopyTimer, Cuda, DeviceBlock, Event, Graph, Stream
 from xuankan_worker.engines.tensorrt.layout import Layout, PlanKind, PlanProfile, PlanProfiles, offsets
 from xuankan_worker.engines.tensorrt.messages import failure
 
 _log = logging.getLogger(__name__)
+_NO_MEMORY = re.compile(r"(?i)out ?of ?memory|cudaErrorMemoryAllocation|bad_alloc")
 
 
 class Program(Protocol):
@@ -210,4 +212,6 @@ class StreamContext:
             done = context.execute_async_v3(self._stream.address)
         if not done:
             self._cuda.probe(self._stream.handle)
-            raise EngineError(f"TensorRT failed to run the batch: {failure(lines)}")
+            reason = failure(lines)
+            kind = MemoryExhausted if _NO_MEMORY.search(reason) else EngineError
+            raise kind(f"TensorRT failed to run the batch: {reason}")

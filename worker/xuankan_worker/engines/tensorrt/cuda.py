@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xuankan.errors import DeviceLost, EngineError, EngineUnavailable
+from xuankan.errors import DeviceLost, EngineError, EngineUnavailable, MemoryExhausted
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Cuda:
 
         Raises:
             DeviceLost: the device failed for good, now or before.
+            MemoryExhausted: the device has no memory left.
             EngineError: the call failed.
         """
         if self._lost is not None:
@@ -116,7 +117,8 @@ class Cuda:
         self._runtime.cudaGetLastError()  # an error that is over is forgotten by this, a sticky one is not
         if status.name in STICKY or int(self._runtime.cudaPeekAtLastError()[0]):
             return self.lose(f"the GPU failed permanently: {function}: {self._words(status)}")
-        return EngineError(f"CUDA: {function}: {self._words(status)}")
+        kind = MemoryExhausted if status.name == "cudaErrorMemoryAllocation" else EngineError
+        return kind(f"CUDA: {function}: {self._words(status)}")
 
     def _words(self, status: Any) -> str:
         _, text = self._runtime.cudaGetErrorString(status)
