@@ -24,7 +24,8 @@ from xuankan.protocol.wire import Request, Result
 from xuankan_worker.engines import Encoded, Engine, Slot, TokenBatch
 from xuankan_worker.execution.alone import rank_alone
 from xuankan_worker.execution.served_model import load_served_model
-from xuankan_worker.releases.evaluate import evaluate, read_labelled
+from xuankan_worker.releases.evaluate import evaluate
+from xuankan_worker.releases.labelled import read_labelled
 from xuankan_worker.worker import Worker
 
 
@@ -102,8 +103,8 @@ async def test_rankings_are_those_of_every_row_computed_alone(
         )
         assert result.rows == rows == sum(place.cross_encoder is not None for place in result.ranking)
         assert (result.scored, rows <= FUSION.most_rows) == (len(asked.candidates), True)
-        assert result.fit is not None
-        assert 0 < result.fit < 1
+        # It says nothing of manuscripts that a journal leads which the encoder does not know.
+        assert result.fit is None or 0 < result.fit < 1
         for journal, found in evidence.items():
             place = got[journal]
             assert [paper.title for paper in place.evidence] == [papers()[paper][2] for paper in found]
@@ -169,7 +170,7 @@ def test_a_request_ranked_alone_is_ranked_as_by_a_worker(release: Path) -> None:
 
 def test_model_evaluate_takes_both_steps_and_tells_the_rows_of_a_manuscript(release: Path) -> None:
     papers_file = Path(__file__).parents[1] / "data" / "papers.parquet"
-    some = read_labelled(papers_file, "test", 3, 0)
+    some = read_labelled(papers_file, ("test",), 3, 0)
     found = evaluate(some, release, "onnx", 30, lambda _what, _part: None)
-    assert 1 <= found.rows <= FUSION.most_rows
-    assert found.fused.papers == 3
+    assert all(1 <= placed.rows <= FUSION.most_rows for placed in found.placed)
+    assert len(found.placed) == 3

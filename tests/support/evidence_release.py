@@ -35,8 +35,8 @@ TRAINED = 36
 SILENT = 3
 """A journal of the catalogue without papers."""
 FUSION = Fusion(
-    base=Weights(first_stage=0.3, encoder=0.7, mean=1.0, density=0.3),
-    full=Weights(first_stage=0.2, encoder=0.6, mean=1.0, density=0.2, cross_encoder=4.0),
+    base=Weights(first_stage=0.3, encoder=0.7, mean=1.0, density=0.3, size=-0.2),
+    full=Weights(first_stage=0.2, encoder=0.6, mean=1.0, density=0.2, size=-0.1, cross_encoder=4.0),
     unseen_base=Weights(first_stage=0.5, mean=2.0, density=0.5, constant=-2.0),
     unseen_full=Weights(first_stage=0.5, mean=2.0, density=0.5, cross_encoder=3.0, constant=-2.0),
     kernel_temperature=0.05,
@@ -45,7 +45,7 @@ FUSION = Fusion(
     coverage=0.9,
     most_rows=12,
     journal_tokens=JOURNAL_TOKENS,
-    fit={"constant": 1.0, "nearest": 2.0, "likeliest": 0.1},
+    fit={"constant": 1.0, "farthest": 2.0, "energy": 0.1, "entropy": -0.1},
 )
 
 
@@ -211,6 +211,7 @@ class PlainRanker:
             trained = journal < TRAINED
             encoder = float(shares[journal]) if trained else 0.0
             parts = {"first_stage": first, "encoder": encoder, "mean": mean, "density": density}
+            parts["size"] = math.log(max(1, sum(home == catalogue()[journal].id for home, *_ in papers())))
             for w, scores in (
                 (f.base if trained else f.unseen_base, base),
                 (f.full if trained else f.unseen_full, full),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xuankan_worker.execution.fusion import in_play, log_softmax, with_rows
 from xuankan_worker.execution.nearness import Kernel, nearness
-from xuankan_worker.releases.fusion import calibration_error, fit_weights
+from xuankan_worker.releases.fusion import fit_weights
 
 
 @given(st.integers(0, 50))
@@ -45,13 +45,6 @@ def test_the_likeliest_candidates_get_rows() -> None:
     assert in_play(base, 0.75, 9).tolist() == [[True, True, False, False]]
     assert in_play(base, 0.81, 9).tolist() == [[True, True, True, False]]
     assert not in_play(base, 0.81, 0).any()
-
-
-def test_what_is_calibrated_has_no_error() -> None:
-    rng = np.random.default_rng(2)
-    probability = rng.random(60_000)
-    assert calibration_error(probability, rng.random(60_000) < probability)[0] < 0.01
-    assert calibration_error(probability, rng.random(60_000) < probability / 2)[0] > 0.2
 
 
 def test_neighbours_speak_for_their_journals() -> None:

@@ -131,6 +131,8 @@ class Weights:
     Attributes:
         first_stage, encoder, mean, density, cross_encoder: of the part of this name; `mean` and `density` are
             of the nearest papers. Unused parts are 0.
+        size: of the logarithm of the number of papers that the corpus has of the journal. All other parts
+            know how common a journal is; added up, they would count that several times, so this is below 0.
         constant: added.
     """
 
@@ -138,6 +140,7 @@ class Weights:
     encoder: float = 0.0
     mean: float = 0.0
     density: float = 0.0
+    size: float = 0.0
     cross_encoder: float = 0.0
     constant: float = 0.0
 
@@ -155,9 +158,8 @@ class Fusion:
         coverage: rows are run for the likeliest candidates that together reach this probability,
         most_rows: but for so many at most.
         journal_tokens: of a journal's own, in rows of journals that the cross-encoder was trained on.
-        fit: whether the catalogue covers a manuscript's field: the logistic function of `constant`, plus
-            `nearest` times the mean cosine of the three nearest papers, plus `likeliest` times the
-            log-probability of the first journal. None if the release has no opinion.
+        fit: weights of the features by which the catalogue covers a manuscript's field or not; see
+            `execution.fit`. None if the release has no opinion.
     """
 
     base: Weights

@@ -15,8 +15,13 @@ import pyarrow.parquet as pq
 from xuankan.errors import CatalogueError
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[Any]]:
     """Columns of a Parquet file by name.
+
+    Args:
+        path: the file.
+        columns: that it must have.
+        optional: that it may have; those that it lacks are left out.
 
     Raises:
         CatalogueError: the file cannot be read as Parquet, or lacks a column.
@@ -29,4 +34,5 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
         raise CatalogueError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}"
         )
-    return cast("dict[str, list[Any]]", table.select(list(columns)).to_pydict())
+    wanted = [*columns, *(name for name in optional if name in table.column_names)]
+    return cast("dict[str, list[Any]]", table.select(wanted).to_pydict())

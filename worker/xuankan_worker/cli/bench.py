@@ -66,9 +66,9 @@ def cpu(
     from xuankan_worker.bench.cpu import bench_cpu
     from xuankan_worker.manifest import default_release
     from xuankan_worker.releases.dequantize import read_checkpoint
-    from xuankan_worker.releases.evaluate import read_labelled
+    from xuankan_worker.releases.labelled import read_labelled
 
-    sample = read_labelled(papers, split, manuscripts, seed)
+    sample = read_labelled(papers, () if split is None else (split,), manuscripts, seed)
     chosen = [
         Manuscript(title, abstract) for title, abstract in zip(sample.title, sample.abstract, strict=True)
     ]

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from xuankan.outlets import echo, json_text
 from xuankan_worker.cli.build import build
+from xuankan_worker.cli.evaluate import evaluate
 from xuankan_worker.cli.export import export
+from xuankan_worker.cli.extras import needs
+from xuankan_worker.cli.fit_signal import fit_signal
 from xuankan_worker.cli.progress import bar
 from xuankan_worker.cli.quantize import quantize
-
-if TYPE_CHECKING:
-    from xuankan_worker.engines import EngineKind
-    from xuankan_worker.releases.evaluate import Evaluation
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
-
-
-@contextmanager
-def _needs(extra: str) -> Generator[None]:
-    """Around imports: says which extra holds a missing module."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error.name} is missing: pip install 'xuankan[{extra}]'") from error
 
 
 @click.group()
@@ -39,7 +27,7 @@ def model() -> None:
     """Make, train and judge cross-encoders, and build engines of them."""
 
 
-for _command in (export, build, quantize):
+for _command in (export, build, quantize, evaluate, fit_signal):
     model.add_command(_command)
 
 
@@ -71,7 +59,7 @@ def prepare(
     from xuankan.catalogue.model import Catalogue
     from xuankan.protocol.template import default_directory
 
-    with _needs("data"):
+    with needs("data"):
         from xuankan_worker.releases.dataset import prepare as prepare_data
 
     with bar("preparing") as progress:
@@ -130,7 +118,7 @@ def train(
     On several GPUs of a host: `torchrun --nproc-per-node N -m xuankan.cli.main model train ...`. Needs the
     `train` extra, and a GPU for more than a smoke test.
     """
-    with _needs("train"):
+    with needs("train"):
         from xuankan_worker.releases.encoder_training import EncoderSettings
         from xuankan_worker.releases.optimizing import Processes
         from xuankan_worker.releases.pair_training import PairSettings
@@ -169,63 +157,3 @@ def train(
             name = "late" if late else "encoder"
             recipe.score(splits[1:], encoder=name, pairs=pairs, corpus=corpus)
     echo(f"{out}: trained")
-
-
-@model.command()
-@click.option(
-    "--papers", required=True, type=_FILE, help="Parquet table: title, abstract, journal (and split)."
-)
-@click.option("--split", help="Use only papers of this split.")
-@click.option("--limit", type=click.IntRange(1), help="A seeded random sample of this many papers.")
-@click.option("--candidates", default=100, show_default=True, type=click.IntRange(1))
-@click.option("--engine", default="auto", show_default=True, type=click.Choice(["auto", "tensorrt", "onnx"]))
-@click.option("--model", "release", type=_DIRECTORY, help="Release to evaluate; default: the packaged one.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(
-    papers: Path,
-    split: str | None,
-    limit: int | None,
-    candidates: int,
-    engine: EngineKind,
-    release: Path | None,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Rank the journals of papers whose journal is known, and print how often it comes out on top.
-
-    Each paper's candidates come from the first stage; the engine scores them; both scores are fused with the
-    release's weight, as a worker does. Needs the `data` and `cpu` extras; no torch.
-    """
-    with _needs("data"):
-        from xuankan_worker.releases.evaluate import evaluate as run
-        from xuankan_worker.releases.evaluate import read_labelled
-
-    table = read_labelled(papers, split, limit, seed)
-    with bar("evaluating") as progress:
-        result = run(table, release, engine, candidates, progress.told)
-    if as_json:
-        echo(json_text(result.as_dict()))
-    else:
-        _print(result)
-
-
-def _print(result: Evaluation) -> None:
-    from rich.table import Table
-
-    from xuankan.cli.render import console
-
-    table = Table(title=f"{result.fused.papers} papers, {result.candidates} candidates each")
-    for heading in ("", "top-1", "top-3", "top-5", "top-10", "MRR"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, quality in (("first stage", result.first_stage), ("fused", result.fused)):
-        values = (quality.top1, quality.top3, quality.top5, quality.top10, quality.mrr)
-        table.add_row(name, *(f"{value:.4f}" for value in values))
-    out = console()
-    out.print(table)
-    out.print(f"n {result.fused.papers} · recall of the first stage {result.fused.recall:.4f}")
-    if result.unknown_journals:
-        out.print(f"left out: {result.unknown_journals} papers of journals that the catalogue lacks")
-    speed = f"{result.manuscripts_per_s:,.1f} manuscripts/s on {result.engine} ({result.device})"
-    out.print(f"{result.rows:,.1f} rows per manuscript, {speed}")
-    out.print(f"release {result.release}, weight of the first stage {result.first_stage_weight}")

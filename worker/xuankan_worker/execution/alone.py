@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from xuankan.errors import ReleaseError
 from xuankan.protocol.ranked import RankedJournal
 from xuankan.protocol.wire import Request
-from xuankan_worker.engines import EncoderInfo, EngineInfo, Slot, TokenBatch
-from xuankan_worker.execution.encoder_step import EncoderStep
+from xuankan_worker.engines import Encoded, EncoderInfo, EngineInfo, Slot, TokenBatch
 from xuankan_worker.execution.evidence_rows import EvidenceSegment, manuscript_rows
 from xuankan_worker.execution.ranking import rank
 from xuankan_worker.execution.rows import Segment
@@ -22,10 +21,17 @@ from xuankan_worker.in_flight import Considered
 
 
 class Ranked(NamedTuple):
-    """A ranking, and how many cross-encoder rows were run for it."""
+    """A ranking.
+
+    Attributes:
+        journals: best first.
+        rows: of the cross-encoder that were run for it.
+        fit: as in `xuankan.protocol.wire.Result`.
+    """
 
     journals: tuple[RankedJournal, ...]
     rows: int
+    fit: float | None
 
 
 def rank_alone(served: ServedModel, slot: Slot, request: Request) -> Ranked:
@@ -43,7 +49,7 @@ def rank_alone(served: ServedModel, slot: Slot, request: Request) -> Ranked:
         def assemble(bucket: int, part: NDArray[np.intp]) -> TokenBatch:
             return served.profiles.assemble(bucket, [Segment(tokens, candidates[part])])
     else:
-        found = considered = _consider(served, step, slot, request)
+        found = considered = step.consider([request], encode_alone(served, slot, tokens))[0]
         lengths = found.lengths
 
         def assemble(bucket: int, part: NDArray[np.intp]) -> TokenBatch:
@@ -53,16 +59,24 @@ def rank_alone(served: ServedModel, slot: Slot, request: Request) -> Ranked:
             return step.rows.assemble(bucket, [segment])
 
     scores = _score(served.engine.info, slot, lengths, assemble)
-    return Ranked(rank(request, scores, served, considered), len(scores))
+    journals = rank(request, scores, served, considered)
+    return Ranked(journals, len(scores), None if considered is None else considered.fit)
 
 
-def _consider(served: ServedModel, step: EncoderStep, slot: Slot, request: Request) -> Considered:
+def encode_alone(served: ServedModel, slot: Slot, tokens: NDArray[np.int32]) -> Encoded:
+    """What the encoder says of one manuscript, given in tokens.
+
+    Raises:
+        ReleaseError: it is longer than the encoder reads.
+        EngineError: the engine fails.
+    """
     encoder = served.engine.info.encoder
     assert encoder is not None
-    bucket = _bucket(encoder, len(request.tokens) + 2)
-    encoded = slot.encode(manuscript_rows(bucket, [request.tokens], served.template))
-    check_encoded(encoded, step)
-    return step.consider([request], encoded)[0]
+    assert served.encoder_step is not None
+    bucket = _bucket(encoder, len(tokens) + 2)
+    encoded = slot.encode(manuscript_rows(bucket, [tokens], served.template))
+    check_encoded(encoded, served.encoder_step)
+    return encoded
 
 
 def _score(

@@ -11,12 +11,13 @@ from xuankan.protocol.wire import Request
 from xuankan_worker.engines.base import Encoded
 from xuankan_worker.execution.corpus import Corpus
 from xuankan_worker.execution.evidence_rows import EvidenceRows
+from xuankan_worker.execution.fit import fit_features, fit_of
 from xuankan_worker.execution.fusion import in_play, log_softmax
-from xuankan_worker.execution.nearness import EVIDENCE, Kernel, Nearness, nearness
+from xuankan_worker.execution.nearness import Kernel, Nearness, nearness
 from xuankan_worker.in_flight import Considered
 from xuankan_worker.manifest import Fusion, Weights
 
-_PARTS = ("first_stage", "encoder", "mean", "density")
+_PARTS = ("first_stage", "encoder", "mean", "density", "size")
 """The columns of `Considered.parts`."""
 
 
@@ -35,6 +36,9 @@ class EncoderStep:
         self._outside = corpus.journal < 0
         self._any_outside = bool(self._outside.any())
         self._journal, self._year = np.maximum(corpus.journal, 0), corpus.year
+        papers = np.bincount(corpus.journal[~self._outside], minlength=len(corpus.logit_column))
+        self._size: NDArray[np.float64] = np.log(np.maximum(papers, 1))
+        self._known = corpus.logit_column[corpus.logit_column >= 0]
 
     def consider(self, requests: Sequence[Request], encoded: Encoded) -> list[Considered]:
         """Find what is known of the candidates of B requests.
@@ -56,11 +60,12 @@ class EncoderStep:
         column: NDArray[np.int32] = self.corpus.logit_column[candidates]
         shares = np.take_along_axis(log_softmax(encoded.logits), np.maximum(column, 0), axis=1)
         encoder = np.where(column < 0, np.nan, shares)
-        parts = np.stack([first_stage, encoder, seen.mean, seen.density], axis=2)
+        parts = np.stack([first_stage, encoder, seen.mean, seen.density, self._size[candidates]], axis=2)
         fused = _fused(parts, self.fusion.base, self.fusion.unseen_base)
         base = log_softmax(np.where(real, fused, -np.inf))
         rows, lengths = self._rows(requests, candidates, real, base, seen.evidence)
-        fit = _fit(self.fusion, encoded.nearness[:, :EVIDENCE].mean(axis=1), base.max(axis=1))
+        fit = self._fit(encoded)
+        leading = base.argmax(axis=1).tolist()
         parts = parts.astype(np.float32)
         return [
             Considered(
@@ -70,10 +75,20 @@ class EncoderStep:
                 lengths=lengths[one],
                 evidence=seen.evidence[one, :count],
                 cosines=seen.cosines[one, :count],
-                fit=None if fit is None else float(fit[one]),
+                # The encoder cannot speak of the field of a journal that it was not trained on.
+                fit=float(fit[one]) if fit is not None and column[one, leading[one]] >= 0 else None,
             )
             for one, count in enumerate(counts.tolist())
         ]
+
+    @property
+    def has_known(self) -> bool:
+        """Whether the encoder was trained on any journal of the catalogue."""
+        return len(self._known) > 0
+
+    def features(self, encoded: Encoded) -> NDArray[np.float64]:
+        """What tells whether the catalogue covers the fields of B manuscripts, float64 [B, F]."""
+        return fit_features(encoded.logits[:, self._known], self._cosines(encoded))
 
     def full(self, considered: Considered, cross_encoder: NDArray[np.float32]) -> NDArray[np.float64]:
         """Fused scores of the candidates that have rows, float64 [R], of their scores, float32 [R]."""
@@ -106,12 +121,21 @@ class EncoderStep:
         rows = [order[one, :count] for one, count in enumerate(in_use)]
         return rows, [lengths[one, taken] for one, taken in enumerate(rows)]
 
+    def _fit(self, encoded: Encoded) -> NDArray[np.float64] | None:
+        if self.fusion.fit is None or not self.has_known:
+            return None
+        return fit_of(self.fusion.fit, self.features(encoded))
+
+    def _cosines(self, encoded: Encoded) -> NDArray[np.float32]:
+        """Papers of journals that this catalogue lacks speak for none."""
+        if not self._any_outside:
+            return encoded.nearness
+        return np.where(self._outside[encoded.neighbours], np.float32(-np.inf), encoded.nearness)
+
     def _near(self, encoded: Encoded, candidates: NDArray[np.int64], real: NDArray[np.bool_]) -> Nearness:
         """What the neighbours say of each request's candidates, [B, C]."""
-        papers, cosines = encoded.neighbours, encoded.nearness
+        papers, cosines = encoded.neighbours, self._cosines(encoded)
         journal = self._journal[papers]
-        if self._any_outside:  # papers of journals that this catalogue lacks speak for none
-            cosines = np.where(self._outside[papers], np.float32(-np.inf), cosines)
         count, width = candidates.shape
         # By journal its place among a request's candidates, `width` for the others.
         column = np.full((count, len(self.corpus.logit_column)), width, np.min_scalar_type(width))
@@ -122,19 +146,10 @@ class EncoderStep:
 
 
 def _fused(parts: NDArray[np.floating], seen: Weights, unseen: Weights) -> NDArray[np.float64]:
-    """Weighted sums, [...], of parts, [..., 4], in which NaN tells journals that the encoder lacks."""
+    """Weighted sums, [...], of parts, [..., 5], in which NaN tells journals that the encoder lacks."""
     values = parts.astype(np.float64)
     missing = np.isnan(values[..., 1])
     values[..., 1] = np.where(missing, 0.0, values[..., 1])
     both = (values @ np.array([getattr(w, part) for part in _PARTS]) + w.constant for w in (seen, unseen))
     known, guessed = both
     return np.where(missing, guessed, known)
-
-
-def _fit(
-    fusion: Fusion, nearest: NDArray[np.floating], likeliest: NDArray[np.floating]
-) -> NDArray[np.float64] | None:
-    if (fit := fusion.fit) is None:
-        return None
-    logit = fit["constant"] + fit["nearest"] * nearest + fit["likeliest"] * likeliest
-    return 1 / (1 + np.exp(-np.clip(logit, -30.0, 30.0)))

@@ -1,4 +1,4 @@
-"""What a fusion's weights are fitted by and judged by; serving computes it in `execution.fusion`.
+"""How a fusion's weights are fitted; serving computes it in `execution.fusion`.
 
 Weights are those that make papers' own journals the likeliest (a conditional logit: McFadden 1974), found by
 Newton's method; the loss is convex.
@@ -68,29 +68,3 @@ def fit_weights(
         if done:
             break
     return weights
-
-
-def calibration_error(
-    probability: Floats, right: NDArray[np.bool_], bins: int = 15
-) -> tuple[float, list[tuple[float, float, int]]]:
-    """Expected calibration error and its reliability diagram.
-
-    Bins hold equally many predictions (Nguyen & O'Connor 2015); the error is the mean over predictions of
-    how far their bin's mean probability is from its share of right ones (Guo et al. 2017, eq. 3).
-
-    Args:
-        probability: float [N], of predictions.
-        right: bool [N].
-        bins: how many.
-
-    Returns:
-        The error, and of each bin mean probability, share right, and count.
-    """
-    order = np.argsort(probability, kind="stable")
-    table = [
-        (float(probability[part].mean()), float(right[part].mean()), len(part))
-        for part in np.array_split(order, bins)
-        if len(part)
-    ]
-    error = sum(abs(mean - share) * size for mean, share, size in table) / len(probability)
-    return error, table

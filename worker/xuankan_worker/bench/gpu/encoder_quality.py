@@ -15,7 +15,8 @@ from xuankan.embedded.servers import EmbeddedServer
 from xuankan_worker.bench.gpu.child import ChildTask, Emit, run, say
 from xuankan_worker.bench.gpu.served import MeasuredWorker
 from xuankan_worker.manifest import Manifest, template_of
-from xuankan_worker.releases.evaluate import Labelled, evaluate, read_labelled
+from xuankan_worker.releases.evaluate import evaluate
+from xuankan_worker.releases.labelled import Labelled, read_labelled
 
 CANDIDATES = 100
 _ON_CPU = 1024
@@ -25,7 +26,7 @@ _AT_ONCE = 256
 
 def measure(job: ChildTask, emit: Emit) -> None:
     """Serve every paper of the split, and let ONNX Runtime rank the first of them on the CPU."""
-    papers = read_labelled(Path(job.papers), job.split, None, 0)
+    papers = read_labelled(Path(job.papers), (job.split,), None, 0)
     with EmbeddedServer() as server, MeasuredWorker(server.url, job):
         ranks = asyncio.run(_served(server.url, job, papers))
     known = np.array([rank is not None for rank in ranks])
@@ -38,12 +39,12 @@ def measure(job: ChildTask, emit: Emit) -> None:
     }
     say(f"{result['papers']} papers served: {result['served']}")
     emit(result)
-    part = Labelled(papers.title[:_ON_CPU], papers.abstract[:_ON_CPU], papers.journal[:_ON_CPU])
+    part = papers.take(range(min(_ON_CPU, len(papers.title))))
     on_cpu = evaluate(part, Path(job.release), "onnx", CANDIDATES, lambda _what, _part: None)
     result["same_papers"] = {
         "papers": int(known[:_ON_CPU].sum()),
         "served": quality_of(found[:_ON_CPU][known[:_ON_CPU]]).as_dict(),
-        "onnx_on_cpu": on_cpu.fused.as_dict(),
+        "onnx_on_cpu": quality_of(np.array([placed.rank for placed in on_cpu.placed])).as_dict(),
     }
     say(f"{result['same_papers']}")
     emit(result)

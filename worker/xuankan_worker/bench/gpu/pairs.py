@@ -17,7 +17,7 @@ from xuankan.manuscript import Manuscript
 from xuankan.protocol.template import Template
 from xuankan_worker.bench.pairs import make_work
 from xuankan_worker.execution.rows import Profiles
-from xuankan_worker.releases.evaluate import read_labelled
+from xuankan_worker.releases.labelled import read_labelled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,7 @@ def choose_manuscripts(
         CatalogueError: the table cannot be read.
         InputError: it has too few such papers.
     """
-    read = read_labelled(papers, split, None, seed)
+    read = read_labelled(papers, (split,), None, seed)
     found = [Manuscript(*texts) for texts in zip(read.title, read.abstract, strict=True)]
     long = [m for m in found if template.encode_manuscript(m.title, m.abstract).total >= least_tokens]
     if len(long) < count:
