@@ -8,6 +8,10 @@ from typing import Final, Literal
 _MOST_MARKS: Final = 30
 """Combining marks behind one letter: more than any script writes, and what the Stream-Safe Text Format of
 UAX #15 allows."""
+_OF_MARKS: Final = {0x0F73: "\u0f71\u0f72", 0x0F75: "\u0f71\u0f74", 0x0F81: "\u0f71\u0f80"}
+"""What is no mark and becomes marks: in both forms three vowels of Tibetan (a test knows of no other)."""
+_OF_MARKS_IN_NFKD: Final = {**_OF_MARKS, 0xFF9E: "\u3099", 0xFF9F: "\u309a"}
+"""And half-width katakana's signs of voicing."""
 
 
 def normalized(form: Literal["NFC", "NFKD"], text: str) -> str:
@@ -18,6 +22,7 @@ def normalized(form: Literal["NFC", "NFKD"], text: str) -> str:
     """
     if text.isascii():
         return text
+    text = text.translate(_OF_MARKS_IN_NFKD if form == "NFKD" else _OF_MARKS)
     return unicodedata.normalize(form, _without_heaps(text))
 
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal, Self, Unpack
 
@@ -24,6 +25,7 @@ from xuankan.client.requests import Requests, RequestStatus, Submission, Ticket
 from xuankan.errors import InputError, QueueFull
 from xuankan.manuscript import Manuscript
 from xuankan.protocol.keys import Keys, Lane
+from xuankan.protocol.scripts import Kept
 from xuankan.protocol.sealing import Sealer
 from xuankan.protocol.template import Template
 from xuankan.protocol.wire import Request, check_request_id
@@ -217,6 +219,10 @@ class Producer:
         request_id = _id_of(request)
         kept = await self._requests.result(request_id, timeout_s)
         return open_result(request_id, kept, self._requests.sealer)
+
+    def replied(self, request: str | Ticket) -> AbstractContextManager[asyncio.Future[Kept]]:
+        """A future that is done when a reply says that a request has ended: a hint, which may get lost."""
+        return self._requests.replies.expect(_id_of(request))
 
     async def status(self, request: str | Ticket) -> RequestStatus:
         """How far a request is, submitted here or elsewhere.

@@ -35,6 +35,11 @@ BODY_S: Final = 45.0
 STALLED_S: Final = 30.0
 """How long a caller may take nothing of an answer that waits for it."""
 _MAX_HEAD_BYTES: Final = 32 * 1024
+_MAX_HEADERS: Final = 100
+_MAX_PIPELINED: Final = 8
+"""Calls that are sent before an earlier one of their connection is answered."""
+ACCEPTED_AT_ONCE: Final = 64
+"""So many are open before the first of them can be refused, and so fewer than `_OTHER_DESCRIPTORS`."""
 _FREE_CHUNKS: Final = 4096
 _MEAN_CHUNK_BYTES: Final = 64
 """Beyond the free ones; the smallest network packet has more."""
@@ -133,7 +138,8 @@ class Connection(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._in_head = False
-        self._head_bytes = 0
+        self._came_on = False
+        self._unended_bytes = self._head_bytes = self._headers = 0
         self._body_bytes = self._chunks = 0
         self._address = ""
 
@@ -160,30 +166,45 @@ class Connection(HttpToolsProtocol):
             return
         if not self._in_head and self._deadline is None:
             self._within(HEAD_S)
+        self._came_on = False
         super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self.send_400_response("The head of the request is too long.")
+        # Of a target, header, trailer or chunk's extension that does not end, the parser tells nothing, and
+        # keeps all of it, copied again for each piece.
+        self._unended_bytes = 0 if self._came_on else self._unended_bytes + len(data)
+        if self._unended_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
 
     def on_message_begin(self) -> None:
         """A call begins."""
         super().on_message_begin()
-        self._in_head = True
-        self._head_bytes = self._body_bytes = self._chunks = 0
-        self._all.busy(self)
+        self._in_head = self._came_on = True
+        self._head_bytes = self._headers = self._body_bytes = self._chunks = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; or, behind the last chunk, a trailer, which nobody asked for."""
+        self._came_on = True
+        self._headers += 1
+        self._head_bytes += len(name) + len(value)
+        if self._headers > _MAX_HEADERS or self._head_bytes > _MAX_HEAD_BYTES:
+            raise ValueError("the head of the request is too long")  # the parser's caller answers 400
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
         self._in_head = False
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > _MAX_HEAD_BYTES:
-            raise ValueError("the head of the request is too long")  # the parser's caller answers 400
+        self._came_on = True
+        if len(self.url) > _MAX_HEAD_BYTES:
+            raise ValueError("the target of the request is too long")
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            raise ValueError("too many requests at a time")
         self._within(BODY_S)
         super().on_headers_complete()
+        self._all.busy(self)  # not before: whoever only begins a head makes room for others
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body is there."""
+        self._came_on = True
         self._chunks += 1
         self._body_bytes += len(body)
         if self._chunks > _FREE_CHUNKS + self._body_bytes // _MEAN_CHUNK_BYTES:
@@ -192,6 +213,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it is there."""
+        self._came_on = True
         self._timeless()
         super().on_message_complete()
 

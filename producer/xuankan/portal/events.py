@@ -14,15 +14,16 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from xuankan.client.requests import RequestStatus
 from xuankan.errors import XuankanError
 from xuankan.portal.api_keys import Caller
 from xuankan.portal.gateway import Gateway, whose
 from xuankan.portal.problems import CallProblem, problem_of
-from xuankan.portal.rankings import pending_body
-from xuankan.portal.schemas import PendingBody, encode, ranking_body
+from xuankan.portal.rankings import expected_wait_s, pending_body
+from xuankan.portal.schemas import encode, ranking_body
+from xuankan.portal.watch import Followed
+from xuankan.protocol.scripts import Kept
 
-_LOOK_S: Final = (0.2, 0.5, 1.0, 1.0, 2.0, 3.0, 5.0)
-"""Between looks at what waits; the last stays. The end itself is told at once, whatever these are."""
 _KEEP_ALIVE_S: Final = 15.0
 _LONGEST_S: Final = 600.0
 _FREE_STREAMS: Final = 16
@@ -33,31 +34,34 @@ async def events(gateway: Gateway, request: Request, caller: Caller, query: obje
     """`GET /v1/rankings/{id}/events`."""
     del query
     request_id = gateway.owned(caller, request.path_params["id"])
-    if (await gateway.producer.status(request_id)).state == "unknown":
+    if (status := await gateway.producer.status(request_id)).state == "unknown":
         raise CallProblem("not_found", "no such ranking is queued or kept", "id", request_id)
     name, each = whose(request, caller), _FREE_STREAMS if caller.anonymous else None
     if not gateway.streams.take(name, each=each):
         raise _too_many(request_id)
     gateway.streams.give_back(name)  # the stream takes it: who hangs up before it begins has none
     return StreamingResponse(
-        _stream(gateway, request_id, name, each),
+        _stream(gateway, request_id, name, each, status),
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         media_type="text/event-stream",
     )
 
 
-async def _stream(gateway: Gateway, request_id: str, name: str, each: int | None) -> AsyncGenerator[bytes]:
+async def _stream(
+    gateway: Gateway, request_id: str, name: str, each: int | None, status: RequestStatus
+) -> AsyncGenerator[bytes]:
     if not gateway.streams.take(name, each=each):
         yield _event("problem", encode(_too_many(request_id).body()))
         return
     gateway.metrics.streams.set(gateway.streams.used)
-    result = asyncio.create_task(gateway.producer.result(request_id, _LONGEST_S))
-    draining = asyncio.create_task(gateway.draining.wait())
     try:
-        async for event in _pending(gateway, request_id, result, draining):
-            yield event
-        if result.done():
-            yield _event("done", encode(ranking_body(result.result(), gateway.catalogue)))
+        with gateway.watch.following(request_id) as followed, gateway.producer.replied(request_id) as reply:
+            followed.see(status, await expected_wait_s(gateway, status))
+            async for event in _pending(gateway, request_id, followed, reply):
+                yield event
+        if not gateway.draining.is_set() or reply.done():
+            ranking = await gateway.producer.result(request_id, 0)
+            yield _event("done", encode(ranking_body(ranking, gateway.catalogue)))
     except TimeoutError:
         return  # whoever still wants it connects again
     except XuankanError as error:
@@ -67,35 +71,35 @@ async def _stream(gateway: Gateway, request_id: str, name: str, each: int | None
     finally:
         gateway.streams.give_back(name)
         gateway.metrics.streams.set(gateway.streams.used)
-        for task in (result, draining):
-            task.cancel()
-        await asyncio.gather(result, draining, return_exceptions=True)
 
 
 async def _pending(
-    gateway: Gateway, request_id: str, result: asyncio.Task[object], draining: asyncio.Task[object]
+    gateway: Gateway, request_id: str, followed: Followed, reply: asyncio.Future[Kept]
 ) -> AsyncGenerator[bytes]:
     """States until the request has ended or the portal ends."""
     loop = asyncio.get_running_loop()
-    told: PendingBody | None = None
-    told_s, looks = loop.time(), 0
-    while not result.done() and not draining.done():
-        status = await gateway.producer.status(request_id)
-        if status.state in ("queued", "running"):
-            state = await pending_body(gateway, request_id, status)
-            if told is not None and None not in (told.expected_wait_s, state.expected_wait_s):
-                # What came behind it does not hold it up, though the queue is longer by it.
-                state.expected_wait_s = min(told.expected_wait_s or 0.0, state.expected_wait_s or 0.0)
-            if state != told:
-                yield _event(state.status, encode(state))
-                told, told_s = state, loop.time()
-        if loop.time() - told_s >= _KEEP_ALIVE_S:
-            yield b": keep-alive\n\n"
-            told_s = loop.time()
-        running = status.state == "running"  # it stays so until its end, which is told at once
-        pause_s = _KEEP_ALIVE_S if running else _LOOK_S[min(looks, len(_LOOK_S) - 1)]
-        looks += 1
-        await asyncio.wait({result, draining}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+    until_s = loop.time() + _LONGEST_S
+    told_s = loop.time()
+    draining = asyncio.create_task(gateway.draining.wait())
+    try:
+        while not reply.done() and not draining.done() and loop.time() < until_s:
+            changed = asyncio.create_task(followed.changed.wait())
+            ends = {changed, draining, reply}
+            await asyncio.wait(ends, timeout=_KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+            told = changed.done()
+            changed.cancel()
+            followed.changed.clear()
+            status = followed.status
+            if status is not None and status.state not in ("queued", "running"):
+                return
+            if told and status is not None and not reply.done():
+                yield _event(status.state, encode(pending_body(request_id, status, followed.wait_s)))
+                told_s = loop.time()
+            elif loop.time() - told_s >= _KEEP_ALIVE_S:
+                yield b": keep-alive\n\n"
+                told_s = loop.time()
+    finally:
+        draining.cancel()
 
 
 def _too_many(request_id: str) -> CallProblem:

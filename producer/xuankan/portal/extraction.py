@@ -16,7 +16,7 @@ from xuankan.catalogue import Catalogue
 from xuankan.errors import XuankanError
 from xuankan.portal.api_keys import Caller
 from xuankan.portal.extract import MAX_FILE_BYTES, extract, extract_references
-from xuankan.portal.gateway import FILES_EACH, GONE, Gateway, hung_up, read_body, whose
+from xuankan.portal.gateway import FILES_EACH, GONE, Gateway, hung_up, whose
 from xuankan.portal.problems import problem_of, unavailable
 from xuankan.portal.queries import FileQuery
 from xuankan.portal.schemas import encode
@@ -106,27 +106,15 @@ async def _extracted(
     body: type[Struct],
 ) -> Response:
     name = whose(request, caller)
-    held = 0
-
-    def hold(size_bytes: int) -> None:
-        nonlocal held
-        if not gateway.uploads.take(name, size_bytes):
-            raise unavailable("too many files are waiting to be read: try again in a few seconds")
-        held += size_bytes
-
     if not gateway.files.take(name):
         raise unavailable(f"{FILES_EACH} of your files are being read: send the next one when one is done")
     try:
-        data = await read_body(request, MAX_FILE_BYTES, hold)
-        found = await _unless_gone(
-            gateway,
-            request,
-            _read(gateway, name, partial(extractor, data, file_name, gateway.catalogue), len(data)),
-        )
+        async with gateway.body(request, caller, MAX_FILE_BYTES) as data:
+            reading = partial(extractor, data, file_name, gateway.catalogue)
+            found = await _unless_gone(gateway, request, _read(gateway, name, reading, len(data)))
     except XuankanError as error:
         raise problem_of(error) from None
     finally:
-        gateway.uploads.give_back(name, held)
         gateway.files.give_back(name)
     if found is None:
         return Response(status_code=GONE)

@@ -23,6 +23,7 @@ from xuankan.portal.problems import CallProblem, retry_after, unavailable
 from xuankan.portal.reading_order import ReadingOrder
 from xuankan.portal.settings import PortalSettings
 from xuankan.portal.shares import Shares
+from xuankan.portal.watch import Watch
 from xuankan.protocol.keys import Keys
 from xuankan.transport.client import backoff_s
 
@@ -75,7 +76,9 @@ class Gateway:
             server_timeout_s=settings.server_timeout_s,
         )
         self._reached = False
-        self._limiter = Limiter(self._producer.server, Keys(settings.namespace))
+        keys = Keys(settings.namespace)
+        self._limiter = Limiter(self._producer.server, keys)
+        self.watch = Watch(self._producer, keys)
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -96,6 +99,7 @@ class Gateway:
             self.draining.set()
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)
+            await self.watch.close()
             await self._producer.close()
 
     @property
@@ -155,6 +159,34 @@ class Gateway:
             allowed = f"{verdict.limit} {verdict.what}s in {verdict.window_s} s are allowed"
             detail = f"{allowed}: try again in {retry_s} s"
             raise CallProblem("rate_limited", detail, headers={"Retry-After": retry_s})
+
+    @contextlib.asynccontextmanager
+    async def body(self, request: Request, caller: Caller, max_bytes: int) -> AsyncGenerator[bytes]:
+        """The body of a call, which counts as held for as long as the context is open.
+
+        Raises:
+            CallProblem: as of `read_body`; too much is held already; or the portal drains.
+        """
+        name, held = whose(request, caller), 0
+
+        def hold(size_bytes: int) -> None:
+            nonlocal held
+            if not self.uploads.take(name, size_bytes):
+                raise unavailable("too much is being sent at a time: try again in a few seconds")
+            held += size_bytes
+
+        reading = asyncio.create_task(read_body(request, max_bytes, hold))
+        draining = asyncio.create_task(self.draining.wait())
+        try:
+            await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                raise unavailable("the portal is shutting down: try again in a few seconds")
+            yield reading.result()
+        finally:
+            for task in (reading, draining):
+                task.cancel()
+            await asyncio.gather(reading, draining, return_exceptions=True)
+            self.uploads.give_back(name, held)
 
     def request_id(self, caller: Caller, idempotency_key: str | None) -> str:
         """The id of a new ranking: the caller's alone, and always the same for the same idempotency key.

@@ -14,7 +14,7 @@ from xuankan.client.rankings import Ranking
 from xuankan.client.requests import RequestStatus
 from xuankan.errors import RequestCancelled, ResultUnknown, WaitTimeout, XuankanError
 from xuankan.portal.api_keys import Caller
-from xuankan.portal.gateway import GONE, MAX_JSON_BYTES, Gateway, hung_up, read_body
+from xuankan.portal.gateway import GONE, MAX_JSON_BYTES, Gateway, hung_up
 from xuankan.portal.problems import CallProblem, malformed, problem_of, unavailable
 from xuankan.portal.queries import SubmitQuery, WaitQuery
 from xuankan.portal.schemas import (
@@ -47,7 +47,8 @@ async def _submit(gateway: Gateway, request: Request, caller: Caller, wait_s: fl
     _check_json(request)
     request_id = gateway.request_id(caller, idempotency_key := _idempotency_key(request))
     try:
-        asked = RankingRequest.decode(await read_body(request, MAX_JSON_BYTES))
+        async with gateway.body(request, caller, MAX_JSON_BYTES) as body:
+            asked = RankingRequest.decode(body)
     except msgspec.ValidationError as error:
         raise malformed(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -158,19 +159,23 @@ async def _pending(
     gateway: Gateway, request_id: str, status: RequestStatus, warnings: tuple[str, ...]
 ) -> Response:
     """How far a request is."""
-    body = await pending_body(gateway, request_id, status, warnings)
+    body = pending_body(request_id, status, await expected_wait_s(gateway, status), warnings)
     headers = {"Cache-Control": "no-store", "Retry-After": "1", "Location": body.links.self}
     return Response(encode(body), 202, headers, "application/json")
 
 
-async def pending_body(
-    gateway: Gateway, request_id: str, status: RequestStatus, warnings: tuple[str, ...] = ()
+async def expected_wait_s(gateway: Gateway, status: RequestStatus) -> float | None:
+    """How long it takes at most until a worker has a request; None if that is not known."""
+    if status.state != "queued" or status.lane is None:
+        return 0.0
+    return (await gateway.producer.pressure(status.lane)).expected_wait_s
+
+
+def pending_body(
+    request_id: str, status: RequestStatus, wait_s: float | None, warnings: tuple[str, ...] = ()
 ) -> PendingBody:
-    """How far a request is that has not ended."""
+    """How far a request is that has not ended; `wait_s` is the longest until a worker has it."""
     assert status.lane is not None
-    wait_s: float | None = 0.0
-    if status.state == "queued":
-        wait_s = (await gateway.producer.pressure(status.lane)).expected_wait_s
     here = f"/v1/rankings/{request_id}"
     return PendingBody(
         id=request_id,

@@ -15,7 +15,7 @@ import uvicorn
 
 from xuankan.errors import InputError
 from xuankan.portal.app import application
-from xuankan.portal.connections import Connections
+from xuankan.portal.connections import ACCEPTED_AT_ONCE, Connections
 from xuankan.portal.gateway import Gateway
 from xuankan.portal.probes import Probes
 from xuankan.portal.settings import PortalSettings
@@ -56,7 +56,7 @@ async def serve(
     config = uvicorn.Config(
         application(gateway),
         http=cast(Any, connections.protocol),
-        backlog=_BACKLOG,
+        backlog=ACCEPTED_AT_ONCE,
         ws="none",
         log_config=None,
         access_log=False,
@@ -85,6 +85,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # asyncio accepts as many connections at once as may wait, before it can refuse any.
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Calls that wait and event streams would hold up the end.
