@@ -4,22 +4,38 @@
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from tests.support.training_world import training_data
+from tests.support.training_world import catalogue, training_data, write_papers
+from xuankan import Manuscript
+from xuankan.candidates.first_stage import FirstStage
+from xuankan.candidates.fit import fit
+from xuankan.catalogue.papers import read_papers
+from xuankan.client.options import RankingOptions
+from xuankan.client.prepare import Preparer
+from xuankan.errors import ReleaseError
+from xuankan_worker.cli.model import model as commands
 from xuankan_worker.engines.runtime import open_session
+from xuankan_worker.execution.alone import rank_alone
+from xuankan_worker.execution.served_model import load_served_model
+from xuankan_worker.manifest import Manifest
 from xuankan_worker.releases.checkpoint import Checkpoint
+from xuankan_worker.releases.evaluate import read_labelled
 from xuankan_worker.releases.random_checkpoint import random_checkpoint
 from xuankan_worker.releases.retrieval_graph import write_retrieval_graph
 from xuankan_worker.releases.training_data import TrainingData
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
+# More threads than cores wait for each other by spinning, and other tests run beside these.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +94,69 @@ def test_every_step_leaves_what_the_next_one_needs(data: TrainingData, base: Pat
     assert checkpoint.vocabulary_size == data.template.tokenizer.get_vocab_size() + 2 * data.journals
     losses = [parts[0] for name, parts in told if name == "encoder"]
     assert losses[-1] < losses[0]
+
+
+def model(*arguments: object) -> str:
+    """What `xuankan model` prints."""
+    done = CliRunner().invoke(commands, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.timeout(300)
+def test_the_commands_lead_from_papers_to_a_release_that_ranks(base: Path, tmp_path: Path) -> None:
+    papers = write_papers(tmp_path / "papers.parquet")
+    listed, first_stage = tmp_path / "catalogue.json.gz", tmp_path / "first_stage.npz"
+    catalogue().save(listed)
+    fit(read_papers(papers, "train"), catalogue()).save(first_stage)
+    made, run, out = tmp_path / "data.npz", tmp_path / "run", tmp_path / "release"
+    chosen = ("--papers", papers, "--catalogue", listed)
+    model("prepare", *chosen, "--first-stage", first_stage, "--splits", "dev,late", "--out", made)
+    training = ("train", "--data", made, "--base", base, "--out", run, "--papers", 16, "--rate", 3e-3)
+    model(*training, "--epochs", 3, "--late", "--device", "cpu")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.*")}
+    model(*training, "--epochs", 3, "--late", "--device", "cpu")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.*")} == before, "nothing is done twice"
+    assert "MRR on dev without first_stage" in model("fuse", run)
+    told = json.loads(model("fuse", run, "--json"))
+    assert told["unseen"]["encoder"] == 0
+    assert told["metrics"]["dev"]["top3"] > 0.7
+    publishing = ("publish", run, "--data", made, *chosen, "--name", "tiny", "--samples", 60)
+    model(*publishing, "--out", out)
+    manifest = Manifest.load(out)
+    assert manifest.quantization is not None
+    assert manifest.metrics == told["metrics"]
+    assert manifest.training["base_model"] == "checkpoint"
+
+    served = load_served_model("onnx", out, listed, 4)
+    slot = served.engine.open_slot(0)
+    prepared = Preparer(served.template, served.catalogue, FirstStage.load(first_stage))
+    dev, right = read_labelled(papers, "dev", None, 0), 0
+    for title, abstract, journal in zip(dev.title, dev.abstract, dev.journal, strict=True):
+        asked = prepared.request(
+            Manuscript(title, abstract),
+            RankingOptions(),
+            request_id="id",
+            reply="r",
+            now_ms=0,
+            server_now_ms=0,
+        )
+        best = rank_alone(served, slot, asked).journals[0]
+        right += best.journal.split("-")[-1] == journal.split()[-1].lower()
+        assert best.evidence
+        assert {paper.link[:21] for paper in best.evidence if paper.link} <= {"https://doi.org/10.1/"}
+        assert best.journal in best.evidence[0].title, "evidence is of the journal's own papers"
+    assert right > 0.7 * len(dev.journal), "INT8 tells the fields apart"
+    slot.close()
+    served.engine.close()
+
+    other = tmp_path / "other.parquet"
+    other.write_bytes(papers.read_bytes() + b"x")
+    with pytest.raises(ReleaseError, match="papers_sha256"):
+        model(*publishing, "--papers", other, "--out", out)
+    (run / "fusion.json").unlink()
+    with pytest.raises(ReleaseError, match="xuankan model fuse"):
+        model(*publishing, "--out", out)
 
 
 def test_a_run_goes_on_where_it_stopped(

@@ -53,6 +53,8 @@ def write_papers(path: Path) -> Path:
             "source": "arxiv_archive" if number % 3 else "pmc_oa_petermr",
             "split": split,
             "arxiv_categories": None,
+            "doi": f"10.1/{journal.id}-{split}{number}" if number % 2 else None,
+            "arxiv_id": None,
         }
 
     rows = [
@@ -64,7 +66,7 @@ def write_papers(path: Path) -> Path:
     rows.append({**rows[0], "title": "a preprint", "source": "biorxiv_preprint"})
     rows.append({**rows[0], "title": QUOTED, "journal": "Letters of algebra"})
     table = {name: [row[name] for row in rows] for name in rows[0]}
-    table["arxiv_categories"] = pa.array(table["arxiv_categories"], pa.string())
+    table |= {name: pa.array(table[name], pa.string()) for name in ("arxiv_categories", "arxiv_id")}
     pq.write_table(pa.table(table), path)
     return path
 

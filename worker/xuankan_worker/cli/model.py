@@ -15,6 +15,7 @@ from xuankan_worker.cli.export import export
 from xuankan_worker.cli.extras import needs
 from xuankan_worker.cli.fit_signal import fit_signal
 from xuankan_worker.cli.progress import bar
+from xuankan_worker.cli.publish import fuse, publish
 from xuankan_worker.cli.quantize import quantize
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -24,10 +25,10 @@ _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 @click.group()
 def model() -> None:
-    """Make, train and judge cross-encoders, and build engines of them."""
+    """Make, train and judge releases, and build engines of them."""
 
 
-for _command in (export, build, quantize, evaluate, fit_signal):
+for _command in (export, build, quantize, evaluate, fit_signal, fuse, publish):
     model.add_command(_command)
 
 
@@ -122,8 +123,8 @@ def train(
         from xuankan_worker.releases.encoder_training import EncoderSettings
         from xuankan_worker.releases.optimizing import Processes
         from xuankan_worker.releases.pair_training import PairSettings
-        from xuankan_worker.releases.recipe import Recipe, joined
-        from xuankan_worker.releases.training_data import TrainingData
+        from xuankan_worker.releases.recipe import Recipe
+        from xuankan_worker.releases.training_data import TrainingData, joined
 
     data = TrainingData.load(data_path)
     processes = Processes.join()
@@ -150,10 +151,13 @@ def train(
         splits = [name for name in ("dev", "test", "transfer") if name in data.splits]
         if processes.rank == 0:
             recipe.score(splits[:1], pairs=pairs)
+        recipe.held(replace(settings, epochs=0.7 * epochs))
+        learned, name = ["train"], "encoder"
         if late:
             recipe.late(replace(settings, epochs=0.9, rate=rate / 5))
+            learned, name = ["train", "late"], "late"
         if processes.rank == 0 and splits[1:]:
-            corpus = joined(data.splits["train"], data.splits["late"]) if late else None
-            name = "late" if late else "encoder"
+            corpus = joined(*(data.splits[each] for each in learned))
             recipe.score(splits[1:], encoder=name, pairs=pairs, corpus=corpus)
-    echo(f"{out}: trained")
+        recipe.embed(name, learned)
+    echo(f"{out}: trained; next: xuankan model fuse {out}")

@@ -9,15 +9,18 @@ Each step leaves files, so that an interrupted run goes on:
 3. `encoder`: the encoder, on all of them, taught by 2.
 4. `cross-encoder`: started from `half-0`, on the papers of the other half, on top of 2.
 5. `scores-SPLIT.npz`: every part's scores of a split's candidates.
-6. optionally `late`: the encoder once more for a short time, on the newest papers too, after everything was
-chosen.
+6. `held`, `held-dev.npz`: an encoder without a tenth of the journals, and how it scores dev when these come
+   back by some papers in the corpus; their weights in the fusion are fitted to that.
+7. optionally `late`: the encoder once more for a short time, on the newest papers too, after everything was
+   chosen.
+8. `corpus-vectors.npz`: the last encoder's embeddings of all papers that it was trained on.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from xuankan_worker.execution.nearness import Kernel, nearness
+from xuankan_worker.manifest import file_sha256
 from xuankan_worker.releases.encoder_training import (
     EncodedPapers,
     Encoder,
@@ -37,16 +41,22 @@ from xuankan_worker.releases.encoder_training import (
 )
 from xuankan_worker.releases.honest import KERNEL, Honest, all_parts, halves, judge_training, listed_scores
 from xuankan_worker.releases.optimizing import Processes, Progress
-from xuankan_worker.releases.packing import Ragged
 from xuankan_worker.releases.pair_training import Lists, PairEncoder, PairSettings, score_pairs, train_pairs
 from xuankan_worker.releases.row_packing import JOURNAL_TOKENS, RowTexts
-from xuankan_worker.releases.training_data import Split, TrainingData
+from xuankan_worker.releases.training_data import Split, TrainingData, joined
+from xuankan_worker.releases.vectors import CORPUS_VECTORS, CorpusVectors
 from xuankan_worker.releases.weights import load_heads, load_pretrained
 
 NEIGHBOURS = 1024
 """Papers of the corpus that an encoder gives for a manuscript."""
 SCORED = 32
 """Candidates of an evaluated paper that get rows."""
+HELD = 10
+"""One journal in so many is kept out of training in step 6."""
+IMPORTED = 20
+"""Papers with which it comes back: the last ones of the table."""
+_NOTHING = -60.0
+"""Log-probability of what a teacher shall not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +112,7 @@ class Recipe:
         self._encoder("encoder", self.base, split, np.ones(len(split), bool), teacher, settings)
 
     def late(self, settings: EncoderSettings, base: str = "encoder") -> None:
-        """Step 6: on top of step 3, with the papers of the split `late`."""
+        """Step 7: on top of step 3, with the papers of the split `late`."""
         train, late = self.data.splits["train"], self.data.splits["late"]
         honest = Honest.load(self._first / "honest.npz").targets
         columns = min(honest.journals.shape[1], late.candidates.shape[1])
@@ -113,6 +123,30 @@ class Recipe:
         )
         allowed = np.ones(len(split), bool)
         self._encoder("late", self.out / base, split, allowed, teacher, settings, self.out / base)
+
+    def held(self, settings: EncoderSettings) -> None:
+        """Step 6."""
+        path = self.out / "held-dev.npz"
+        split, out = self.data.splits["train"], held_journals(self.data.journals)
+        targets = Honest.load(self._first / "honest.npz").targets
+        unlisted = np.where(np.isin(targets.journals, out), _NOTHING, targets.scores)
+        kept = ~np.isin(split.truth, out)
+        teacher = Targets(targets.journals, unlisted)
+        self._encoder("held", self.base, split, kept, teacher, settings)
+        if self.processes.rank == 0 and not path.exists():
+            for journal in out:
+                kept[np.flatnonzero(split.truth == journal)[-IMPORTED:]] = True
+            corpus = split.take(np.flatnonzero(kept))
+            self.score(["dev"], encoder="held", corpus=corpus, name="held", unseen=out)
+        self._meet()
+
+    def embed(self, encoder: str, splits: Sequence[str]) -> None:
+        """Step 8: of the papers of some splits."""
+        if self.processes.rank or (self.out / CORPUS_VECTORS).exists():
+            return
+        corpus = joined(*(self.data.splits[name] for name in splits))
+        vectors = self.encode(self.load_encoder(encoder), corpus).embeddings.astype(np.float16)
+        CorpusVectors(vectors, tuple(splits), encoder, _kernel(corpus)).save(self.out)
 
     def cross_encoder(self, settings: PairSettings, start: str = "half-0") -> None:
         """Step 4."""
@@ -164,12 +198,18 @@ class Recipe:
         encoder: str = "encoder",
         pairs: Path | None = None,
         corpus: Split | None = None,
-        kernel: Kernel | None = None,
         name: str = "scores",
+        unseen: NDArray[np.integer] | None = None,
     ) -> None:
-        """Step 5, for some splits; the corpus is the training papers by default."""
+        """Step 5, for splits not scored yet; the corpus is the training papers by default.
+
+        Journals that are `unseen` get NaN in place of a logit.
+        """
+        splits = [each for each in splits if not (self.out / f"{name}-{each}.npz").exists()]
+        if not splits:
+            return
         corpus = corpus or self.data.splits["train"]
-        kernel = kernel or Kernel(KERNEL.temperature, KERNEL.memory_years, int(corpus.year.max()))
+        kernel = _kernel(corpus)
         loaded = self.load_encoder(encoder)
         vectors = torch.from_numpy(self.encode(loaded, corpus).embeddings).to(self.device)
         model = None if pairs is None else self.load_pairs(pairs)
@@ -192,6 +232,8 @@ class Recipe:
                 parts[rows] = np.take_along_axis(every, candidates[rows, :, None], axis=1)
                 evidence[rows] = np.take_along_axis(seen.evidence, candidates[rows, :, None], axis=1)
                 near[rows] = cosines[:, :3]
+            if unseen is not None:
+                parts[:, :, 1] = np.where(np.isin(candidates, unseen), np.nan, parts[:, :, 1])
             arrays: dict[str, Any] = {"parts": parts, "evidence": evidence, "nearest": near}
             arrays |= {"candidates": split.candidates, "truth": split.truth}
             if model is not None:
@@ -278,6 +320,8 @@ class Recipe:
             model.save(self.out / name, self.data.tokenizer_json)
             about = {"settings": settings, "training_s": round(seconds, 1), "data": self.data.about}
             about |= {"torch": torch.__version__, "processes": self.processes.count}
+            about |= {"base_model": self.base.resolve().name}
+            about |= {"base_sha256": file_sha256(self.base / "model.safetensors")}
             if self.device.type == "cuda":
                 about["device"] = torch.cuda.get_device_name(self.device)
             (self.out / name / "training.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -289,20 +333,10 @@ class Recipe:
             distributed.barrier()
 
 
-def joined(*splits: Split) -> Split:
-    """Several splits as one; only candidates that all of them list are kept."""
-    columns = min(split.candidates.shape[1] for split in splits)
-    starts = np.cumsum([0, *(len(split.manuscripts.ids) for split in splits)])
-    offsets = [split.manuscripts.offsets[1:] + start for split, start in zip(splits, starts, strict=False)]
-    manuscripts = Ragged(
-        np.concatenate([split.manuscripts.ids for split in splits]), np.concatenate([[0], *offsets])
-    )
-    return replace(
-        splits[0],
-        manuscripts=manuscripts,
-        candidates=np.concatenate([split.candidates[:, :columns] for split in splits]),
-        first_stage=np.concatenate([split.first_stage[:, :columns] for split in splits]),
-        title_lengths=np.concatenate([split.title_lengths for split in splits]),
-        truth=np.concatenate([split.truth for split in splits]),
-        year=np.concatenate([split.year for split in splits]),
-    )
+def held_journals(journals: int) -> NDArray[np.int64]:
+    """Those that step 6 keeps out of training."""
+    return np.sort(np.random.default_rng(13).choice(journals, max(1, journals // HELD), replace=False))
+
+
+def _kernel(corpus: Split) -> Kernel:
+    return Kernel(KERNEL.temperature, KERNEL.memory_years, int(corpus.year.max()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +41,14 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    def take(self, rows: NDArray[np.integer]) -> Split:
+        """Some of the papers."""
+        parts: dict[str, Any] = {
+            name: getattr(self, name)[rows]
+            for name in ("title_lengths", "truth", "year", "candidates", "first_stage")
+        }
+        return Split(manuscripts=Ragged.of([self.manuscripts[row] for row in rows.tolist()]), **parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +133,23 @@ def _split(arrays: dict[str, NDArray[Any]], name: str) -> Split:
         year=arrays[f"{name}/year"],
         candidates=arrays[f"{name}/candidates"],
         first_stage=arrays[f"{name}/first_stage"].astype(np.float32),
+    )
+
+
+def joined(*splits: Split) -> Split:
+    """Several splits as one; only candidates that all of them list are kept."""
+    columns = min(split.candidates.shape[1] for split in splits)
+    starts = np.cumsum([0, *(len(split.manuscripts.ids) for split in splits)])
+    offsets = [split.manuscripts.offsets[1:] + start for split, start in zip(splits, starts, strict=False)]
+    manuscripts = Ragged(
+        np.concatenate([split.manuscripts.ids for split in splits]), np.concatenate([[0], *offsets])
+    )
+    return replace(
+        splits[0],
+        manuscripts=manuscripts,
+        candidates=np.concatenate([split.candidates[:, :columns] for split in splits]),
+        first_stage=np.concatenate([split.first_stage[:, :columns] for split in splits]),
+        title_lengths=np.concatenate([split.title_lengths for split in splits]),
+        truth=np.concatenate([split.truth for split in splits]),
+        year=np.concatenate([split.year for split in splits]),
     )
