@@ -113,9 +113,9 @@ def test_the_commands_lead_from_papers_to_a_release_that_ranks(base: Path, tmp_p
     chosen = ("--papers", papers, "--catalogue", listed)
     model("prepare", *chosen, "--first-stage", first_stage, "--splits", "dev,late", "--out", made)
     training = ("train", "--data", made, "--base", base, "--out", run, "--papers", 16, "--rate", 3e-3)
-    model(*training, "--epochs", 3, "--late", "--device", "cpu")
+    model(*training, "--epochs", 2, "--late", "--device", "cpu")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.*")}
-    model(*training, "--epochs", 3, "--late", "--device", "cpu")
+    model(*training, "--epochs", 2, "--late", "--device", "cpu")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.*")} == before, "nothing is done twice"
     assert "MRR on dev without first_stage" in model("fuse", run)
     told = json.loads(model("fuse", run, "--json"))

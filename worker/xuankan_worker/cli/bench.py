@@ -56,15 +56,18 @@ def cpu(
     checkpoint: Path | None,
     as_json: bool,
 ) -> None:
-    """Pairs per second of our worker beside CrossEncoder.predict.
+    """Pairs per second of our worker beside CrossEncoder.predict; of an encoder, manuscripts per second.
 
-    The worker gets its manuscripts through the queue of an embedded server; CrossEncoder (float32, batches of
+    A release that has only an encoder, such as the packaged one, is measured alone: how many manuscripts a
+    second go through the queue, how long one takes with nothing beside it, and its processor time. Otherwise
+    the worker gets its manuscripts through the queue of an embedded server; CrossEncoder (float32, batches of
     16) gets the same pairs as texts. Both run on all cores of this host, in turns, and the ratio is taken
     within each round. Needs the extra `bench`; nothing is downloaded.
     """
     from xuankan import Manuscript
     from xuankan_worker.bench.cpu import bench_cpu
-    from xuankan_worker.manifest import default_release
+    from xuankan_worker.bench.manuscripts import bench_manuscripts, lines
+    from xuankan_worker.manifest import Manifest, default_release
     from xuankan_worker.releases.dequantize import read_checkpoint
     from xuankan_worker.releases.labelled import read_labelled
 
@@ -73,6 +76,10 @@ def cpu(
         Manuscript(title, abstract) for title, abstract in zip(sample.title, sample.abstract, strict=True)
     ]
     release = release or default_release()
+    if Manifest.load(release).architecture is None:
+        found = bench_manuscripts(release, chosen, rounds, lambda line: click.echo(line, err=True))
+        click.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))
+        return
     with tempfile.TemporaryDirectory(prefix="xuankan-bench-") as directory:
         if checkpoint is None:
             checkpoint = Path(directory)
