@@ -77,8 +77,8 @@ def cpu(
     ]
     release = release or default_release()
     if Manifest.load(release).architecture is None:
-        found = bench_manuscripts(release, chosen, rounds, lambda line: click.echo(line, err=True))
-        click.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))
+        found = bench_manuscripts(release, chosen, rounds, lambda line: echo(line, err=True))
+        echo(json_text(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))
         return
     with tempfile.TemporaryDirectory(prefix="xuankan-bench-") as directory:
         if checkpoint is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from xuankan.outlets import echo, json_text
 from xuankan_worker.cli.progress import bar
 from xuankan_worker.cli.source import commit
 
@@ -29,7 +29,7 @@ def fuse(run: Path, as_json: bool) -> None:
 
     found = fit(run)
     found.save(run)
-    click.echo(json.dumps(asdict(found)) if as_json else "\n".join(shown(found)))
+    echo(json_text(asdict(found)) if as_json else "\n".join(shown(found)))
 
 
 @click.command()
@@ -74,4 +74,4 @@ def publish(
             None if as_float else samples,
             progress.told,
         )
-    click.echo(f"{out}: release {manifest.name}, fingerprint {manifest.fingerprint}")
+    echo(f"{out}: release {manifest.name}, fingerprint {manifest.fingerprint}")
