@@ -19,11 +19,12 @@ from tests.support.evidence_release import (
     write_release,
 )
 from tests.support.world import Queue, catalogue, config, request
-from xuankan.errors import EngineError
+from xuankan.errors import EngineError, ReleaseError
 from xuankan.protocol.wire import Request, Result
-from xuankan_worker.engines import Encoded, Engine, Slot, TokenBatch
+from xuankan_worker.engines import Encoded, Engine, Slot, TokenBatch, open_engine
 from xuankan_worker.execution.alone import rank_alone
 from xuankan_worker.execution.served_model import load_served_model
+from xuankan_worker.manifest import MODEL, Manifest
 from xuankan_worker.releases.evaluate import evaluate
 from xuankan_worker.releases.labelled import read_labelled
 from xuankan_worker.worker import Worker
@@ -133,6 +134,47 @@ async def test_a_release_may_run_no_rows_at_all(server_url: str, queue: Queue, t
     assert (result.status, result.rows) == ("ok", 0)
     assert all(place.cross_encoder is None for place in result.ranking)
     assert sum(place.score for place in result.ranking) == pytest.approx(1)
+
+
+def without_cross_encoder(release: Path) -> Manifest:
+    """Take it out of a release whose fusion asks for no rows."""
+    manifest = Manifest.load(release)
+    (release / MODEL).unlink()
+    files = {name: digest for name, digest in manifest.files.items() if name != MODEL}
+    alone = replace(manifest, architecture=None, files=files)
+    alone.save(release)
+    return alone
+
+
+async def test_a_release_may_have_no_cross_encoder(server_url: str, queue: Queue, tmp_path: Path) -> None:
+    release, asked = write_release(tmp_path, replace(FUSION, most_rows=0)), request(top_k=40)
+    (before,) = await burst(server_url, queue, release, [asked])
+    alone = without_cross_encoder(release)
+    again = replace(asked, id=f"{asked.id}-again")
+    (after,) = await burst(server_url, queue, release, [again])
+    assert (after.status, after.rows, after.release) == ("ok", 0, alone.fingerprint)
+    assert [(place.journal, place.logit) for place in after.ranking] == [
+        (place.journal, place.logit) for place in before.ranking
+    ]
+    engine = open_engine("onnx", release)
+    slot = engine.open_slot(0)
+    with pytest.raises(EngineError, match="has no cross-encoder"):
+        slot.score(TokenBatch(np.ones((1, 4), np.int32), np.array([4], np.int32), np.array([4], np.int32)))
+    slot.close()
+    engine.close()
+
+
+def test_a_manifest_without_cross_encoder_says_how_to_rank_without(tmp_path: Path) -> None:
+    release = write_release(tmp_path, replace(FUSION, most_rows=0))
+    alone = without_cross_encoder(release)
+    with pytest.raises(ReleaseError, match="has an encoder only, and this needs a cross-encoder"):
+        _ = alone.cross_encoder
+    replace(alone, fusion=FUSION).save(release)
+    with pytest.raises(ReleaseError, match="most_rows is 12, but architecture is null"):
+        Manifest.load(release)
+    replace(alone, encoder=None, fusion=None).save(release)
+    with pytest.raises(ReleaseError, match="nothing is left to rank with"):
+        Manifest.load(release)
 
 
 async def test_a_manuscript_that_the_encoder_fails_on_fails_alone(
