@@ -139,7 +139,6 @@ def test_the_commands_lead_from_papers_to_a_release_that_ranks(base: Path, tmp_p
             request_id="id",
             reply="r",
             now_ms=0,
-            server_now_ms=0,
         )
         best = rank_alone(served, slot, asked).journals[0]
         right += best.journal.split("-")[-1] == journal.split()[-1].lower()
