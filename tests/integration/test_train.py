@@ -27,7 +27,7 @@ from xuankan_worker.execution.alone import rank_alone
 from xuankan_worker.execution.served_model import load_served_model
 from xuankan_worker.manifest import Manifest
 from xuankan_worker.releases.checkpoint import Checkpoint
-from xuankan_worker.releases.evaluate import read_labelled
+from xuankan_worker.releases.labelled import read_labelled
 from xuankan_worker.releases.random_checkpoint import random_checkpoint
 from xuankan_worker.releases.retrieval_graph import write_retrieval_graph
 from xuankan_worker.releases.training_data import TrainingData
@@ -131,7 +131,7 @@ def test_the_commands_lead_from_papers_to_a_release_that_ranks(base: Path, tmp_p
     served = load_served_model("onnx", out, listed, 4)
     slot = served.engine.open_slot(0)
     prepared = Preparer(served.template, served.catalogue, FirstStage.load(first_stage))
-    dev, right = read_labelled(papers, "dev", None, 0), 0
+    dev, right = read_labelled(papers, ("dev",), None, 0), 0
     for title, abstract, journal in zip(dev.title, dev.abstract, dev.journal, strict=True):
         asked = prepared.request(
             Manuscript(title, abstract),

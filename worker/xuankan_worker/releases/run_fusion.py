@@ -21,7 +21,8 @@ from xuankan.candidates.quality import Quality, quality_of, ranks_of
 from xuankan.errors import ReleaseError
 from xuankan_worker.execution.fusion import log_softmax
 from xuankan_worker.manifest import Weights
-from xuankan_worker.releases.fusion import calibration_error, fit_weights
+from xuankan_worker.releases.fusion import fit_weights
+from xuankan_worker.releases.measures import reliability
 
 FUSION = "fusion.json"
 """What `fuse` writes into a run's directory."""
@@ -154,7 +155,7 @@ def _calibration(scores: _Scores, fused: NDArray[np.float64]) -> float:
     shares: NDArray[np.float64] = np.exp(log_softmax(fused))
     first = shares.argmax(axis=1)
     right = scores.candidates[np.arange(len(first)), first] == scores.truth
-    return calibration_error(shares.max(axis=1), right)[0]
+    return reliability(shares.max(axis=1), right).error
 
 
 def shown(fusion: RunFusion) -> list[str]:
