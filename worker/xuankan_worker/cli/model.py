@@ -10,6 +10,7 @@ import click
 
 from xuankan.outlets import echo, json_text
 from xuankan_worker.cli.build import build
+from xuankan_worker.cli.corpus import corpus
 from xuankan_worker.cli.evaluate import evaluate
 from xuankan_worker.cli.export import export
 from xuankan_worker.cli.extras import needs
@@ -28,7 +29,7 @@ def model() -> None:
     """Make, train and judge releases, and build engines of them."""
 
 
-for _command in (export, build, quantize, evaluate, fit_signal, fuse, publish):
+for _command in (export, build, quantize, evaluate, fit_signal, fuse, publish, corpus):
     model.add_command(_command)
 
 
