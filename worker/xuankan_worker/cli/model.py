@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from xuankan.outlets import echo, json_text
+from xuankan_worker.cli.assemble import assemble
 from xuankan_worker.cli.build import build
 from xuankan_worker.cli.corpus import corpus
 from xuankan_worker.cli.evaluate import evaluate
@@ -29,7 +30,7 @@ def model() -> None:
     """Make, train and judge releases, and build engines of them."""
 
 
-for _command in (export, build, quantize, evaluate, fit_signal, fuse, publish, corpus):
+for _command in (assemble, export, build, quantize, evaluate, fit_signal, fuse, publish, corpus):
     model.add_command(_command)
 
 
