@@ -143,7 +143,8 @@ async def test_everything_that_is_done_is_allowed_and_little_else(server: Secure
     await everything(server)
     assert server.refused() == []
     unused = {command for commands in granted().values() for command in commands} - server.used()
-    assert unused <= {"cluster|slots"}, "no longer needed, or not done by `everything`"
+    # Clients ask connections that were idle for a while whether they still stand: `everything` may be too quick.
+    assert unused <= {"cluster|slots", "ping"}, "no longer needed, or not done by `everything`"
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
