@@ -143,7 +143,7 @@ async def test_everything_that_is_done_is_allowed_and_little_else(server: Secure
     await everything(server)
     assert server.refused() == []
     unused = {command for commands in granted().values() for command in commands} - server.used()
-    # Clients ask connections that were idle for a while whether they still stand: `everything` may be too quick.
+    # Clients ask whether idle connections still stand; `everything` may be too quick for that.
     assert unused <= {"cluster|slots", "ping"}, "no longer needed, or not done by `everything`"
 
 
