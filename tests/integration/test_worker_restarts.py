@@ -158,7 +158,8 @@ def packaged(url: str, name: str) -> Generator[subprocess.Popen[bytes]]:
     """A worker with the packaged model, as `xuankan worker run` starts it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "xuankan.cli.main", "worker", "run", "--name", name],
-        env={**os.environ, "XUANKAN_REDIS": url},
+        # Every array of some size is then new memory, whatever the allocator has kept.
+        env={**os.environ, "XUANKAN_REDIS": url, "MALLOC_MMAP_THRESHOLD_": "4096"},
         stderr=subprocess.PIPE,
     )
     try:

@@ -141,7 +141,7 @@ def _checkpoint(public: Path, delta: Path, template: Template, out: Path) -> Che
     prefix = f"{config['model_type']}."
     before = {name.removeprefix(prefix): value for name, value in _load(public).items()}
     try:
-        with np.load(delta / CHANGES) as stored:
+        with np.load(delta / CHANGES, allow_pickle=False) as stored:
             changes = expand({name: stored[name] for name in stored.files})
     except (OSError, ValueError) as error:
         raise ReleaseError(f"{delta / CHANGES} cannot be read: {error}") from error
@@ -169,7 +169,7 @@ def _load(public: Path) -> Arrays:
 def _embeddings(path: Path) -> NDArray[np.float32]:
     """Of length one."""
     try:
-        values = np.load(path).astype(np.float32)
+        values = np.load(path, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError) as error:
         raise ReleaseError(f"{path} cannot be read: {error}") from error
     return values / np.linalg.norm(values, axis=1, keepdims=True)
