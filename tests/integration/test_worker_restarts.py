@@ -188,7 +188,7 @@ async def test_a_worker_short_of_memory_fails_no_request(server_url: str, queue:
             await eventually(is_ready)
             stop_growing(short.pid)
             tickets = [await producer.submit(Manuscript(f"Films {n}", text), options) for n in range(8)]
-            _, said = await asyncio.to_thread(short.communicate, None, 60)
+            _, said = await asyncio.to_thread(short.communicate, None, 120)
         assert short.returncode == 1, said.decode()  # which makes a supervisor start it again
         assert b"memory" in said
         with packaged(server_url, "healthy"):
