@@ -31,6 +31,23 @@ FORMAT = "xuankan-first-stage/1"
 
 
 @dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What is known of a journal that the first stage was not fitted to.
+
+    Attributes:
+        terms: int64 [T], ascending, the terms of its centroid.
+        weights: float32 [T], theirs, times the scale.
+        output: float32 [R], its w.
+        bias: its b and p.
+    """
+
+    terms: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    output: NDArray[np.float32]
+    bias: float
+
+
+@dataclass(frozen=True, slots=True)
 class FirstStage:
     """Scores every journal of one catalogue for a manuscript. Immutable and thread-safe.
 
@@ -49,6 +66,7 @@ class FirstStage:
         prior: float32 [J], the p_j.
         newcomer: for a journal known by its profile alone, the scale of its centroid and what is added to its
             bias (`newcomers.py`).
+        imported: ids of the journals that it was not fitted to (`for_catalogue`).
     """
 
     catalogue_version: str
@@ -63,6 +81,7 @@ class FirstStage:
     bias: NDArray[np.float32]
     prior: NDArray[np.float32]
     newcomer: tuple[float, float]
+    imported: frozenset[str] = frozenset()
 
     def vector(self, title: str, abstract: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The text's known terms, int64 [T], and their weights of Euclidean length one, float32 [T]."""
@@ -85,6 +104,10 @@ class FirstStage:
         """What each journal's probability is made of (see the module's text), float64 [J]."""
         return self._logits(*self.vector(title, abstract))
 
+    def log_shares(self, terms: NDArray[np.int64], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`scores` of what `vector` gave."""
+        return _log_softmax(self._logits(terms, x))
+
     def _logits(self, terms: NDArray[np.int64], x: NDArray[np.float32]) -> NDArray[np.float64]:
         logits = self.bias.astype(np.float64) + self.prior
         if len(terms):
@@ -100,23 +123,28 @@ class FirstStage:
 
     def scores(self, title: str, abstract: str) -> NDArray[np.float32]:
         """Log-probabilities of the journals, float32 [J]; the prior alone if no term is known."""
-        return _log_softmax(self.logits(title, abstract))
+        return self.log_shares(*self.vector(title, abstract))
 
     def score_many(self, titles: Sequence[str], abstracts: Sequence[str]) -> NDArray[np.float32]:
         """`scores` of several manuscripts, float32 [N, J]."""
         rows = [self.scores(title, abstract) for title, abstract in zip(titles, abstracts, strict=True)]
         return np.stack(rows) if rows else np.empty((0, len(self.journals)), np.float32)
 
-    def for_catalogue(self, catalogue: Catalogue) -> FirstStage:
+    def for_catalogue(
+        self, catalogue: Catalogue, newcomers: Mapping[str, Newcomer] | None = None
+    ) -> FirstStage:
         """A first stage for another catalogue.
 
-        Journals that this one knows (by id) keep what was fitted. Of another journal, the centroid is the
-        vector of its profile, and w, b and p are the mean of those of the known journals that its profile is
-        like, weighted by their probabilities, were the profile a manuscript.
+        Journals that this one knows (by id) keep what was fitted. Of `newcomers`, by id, papers have told
+        (`from_papers.py`). Of any other journal, the centroid is the vector of its profile, and w, b and p
+        are the mean of those of the known journals that its profile is like, weighted by their
+        probabilities, were the profile a manuscript.
         """
-        if catalogue.version == self.catalogue_version:
+        told = newcomers or {}
+        if catalogue.version == self.catalogue_version and not told:
             return self
-        old = {journal: position for position, journal in enumerate(self.journals)}
+        old = {name: place for place, name in enumerate(self.journals) if name not in told}
+        imported = {journal.id for journal in catalogue} - (set(old) - self.imported)
         moved = np.full(len(self.journals), -1)
         output = np.zeros((len(catalogue), self.output.shape[1]), np.float32)
         bias = np.zeros(len(catalogue), np.float32)
@@ -129,10 +157,13 @@ class FirstStage:
                 moved[before] = position
                 output[position] = self.output[before]
                 bias[position], prior[position] = self.bias[before], self.prior[before]
+            elif (new := told.get(journal.id)) is not None:
+                added.append((new.terms, position, new.weights))
+                output[position], bias[position] = new.output, new.bias
             else:
                 terms, x = self.vector(journal.title, journal.profile)
                 added.append((terms, position, x * np.float32(scale)))
-                alike = np.exp(_log_softmax(self._logits(terms, x)))
+                alike = np.exp(self.log_shares(terms, x))
                 output[position] = alike @ self.output
                 bias[position] = alike @ self.bias + constant
                 prior[position] = alike @ self.prior
@@ -151,6 +182,7 @@ class FirstStage:
             output=output,
             bias=bias,
             prior=prior,
+            imported=frozenset(imported),
         )
 
     def save(self, path: Path) -> None:
@@ -179,6 +211,8 @@ class FirstStage:
             "prior": self.prior,
             "newcomer": np.array(self.newcomer),
         }
+        if self.imported:
+            arrays["imported"] = np.frombuffer("\n".join(sorted(self.imported)).encode(), np.uint8)
         np.savez_compressed(path, **arrays)
 
     @classmethod
@@ -207,6 +241,7 @@ class FirstStage:
         posted = running - np.repeat(before, arrays["lengths"])
         terms = arrays["terms"].tobytes().decode().split("\n")
         newcomer = arrays["newcomer"]
+        imported = arrays.get("imported", np.empty(0, np.uint8))  # absent where it was fitted to all journals
         return cls(
             catalogue_version=str(arrays["catalogue_version"]),
             journals=tuple(arrays["journals"].tobytes().decode().split("\n")),
@@ -220,6 +255,7 @@ class FirstStage:
             bias=arrays["bias"],
             prior=arrays["prior"],
             newcomer=(float(newcomer[0]), float(newcomer[1])),
+            imported=frozenset(imported.tobytes().decode().split()),
         )
 
     @classmethod

@@ -107,10 +107,25 @@ def check(path: Path | None, as_json: bool) -> None:
     help="The catalogue to start from. Default: the packaged one.",
 )
 @click.option(
+    "--papers",
+    multiple=True,
+    metavar="FILE",
+    type=_FILE,
+    help="Papers of the journals: .parquet, .csv or .jsonl with title, journal (id, ISSN or title) and any "
+    "of abstract, year, doi, arxiv_id, link. May be repeated.",
+)
+@click.option(
     "--empty", is_flag=True, help="Start from no journal at all: rank only those of your own tables."
 )
 @_JSON
-def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bool, as_json: bool) -> None:
+def import_(
+    tables: tuple[Path, ...],
+    output: Path,
+    path: Path | None,
+    papers: tuple[Path, ...],
+    empty: bool,
+    as_json: bool,
+) -> None:
     """Bring tables of journals into a catalogue, one after the other, and write the result.
 
     What a table is, is told by its header:
@@ -130,11 +145,20 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
     \b
     xuankan catalogue import ours.csv doaj.csv -o ours.json.gz
     xuankan catalogue check --catalogue ours.json.gz
+
+    With papers of the new journals (20 do; their newest, with abstracts), candidates are chosen by what these
+    are about, and `xuankan model corpus` puts them into the corpus of a release:
+
+    \b
+    xuankan catalogue import ours.csv --papers ours.parquet -o ours.json.gz
+    xuankan model corpus --catalogue ours.json.gz --papers ours.parquet --out release
     """  # noqa: D301  # click's mark is a real backspace
     from xuankan.candidates import FirstStage, first_stage_file, first_stage_of
+    from xuankan.candidates.from_papers import with_papers
     from xuankan.catalogue import Catalogue
     from xuankan.catalogue.imports import read_table
     from xuankan.catalogue.merge import merge
+    from xuankan.catalogue.paper_tables import PaperTable
 
     if empty and path:
         raise click.UsageError("--empty and --base cannot be combined")
@@ -161,9 +185,15 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
     assert result is not None
     _written(result.save, output)
     with _progress() as progress:
-        progress("making the first stage", 0.5)
         base = FirstStage.default() if path is None else first_stage_of(path, Catalogue.load(path))
-        _written(base.for_catalogue(result).save, first_stage_file(output))
+        made = with_papers(base, result, [PaperTable(name, result) for name in papers], progress)
+        _written(made.first_stage.save, first_stage_file(output))
+    of_papers = {
+        "papers": made.papers,
+        "journals_with_papers": made.journals,
+        "papers_of_unknown_journals": made.unknown,
+        "papers_without_title": made.untitled,
+    }
     if as_json:
         document = {
             "catalogue": str(output),
@@ -171,6 +201,7 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
             "version": result.version,
             "journals": len(result),
             "tables": told,
+            **(of_papers if papers else {}),
         }
         echo(json_text(document, indent=2))
         return
@@ -181,6 +212,11 @@ def import_(tables: tuple[Path, ...], output: Path, path: Path | None, empty: bo
         )
         for doubt, times in row["doubts"].items():
             echo(f"  skipped: {doubt}" + (f" (× {times})" if times > 1 else ""))
+    if papers:
+        echo(
+            f"{made.papers:,} papers of {made.journals:,} new journals tell their candidates; passed over: "
+            f"{made.unknown:,} of journals that the catalogue lacks, {made.untitled:,} without a title"
+        )
     echo(f"wrote {output}: catalogue {result.version}, {len(result)} journals")
 
 

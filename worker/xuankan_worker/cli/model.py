@@ -12,6 +12,7 @@ import click
 
 from xuankan.outlets import echo, json_text
 from xuankan_worker.cli.build import build
+from xuankan_worker.cli.corpus import corpus
 from xuankan_worker.cli.export import export
 from xuankan_worker.cli.progress import bar
 from xuankan_worker.cli.quantize import quantize
@@ -39,7 +40,7 @@ def model() -> None:
     """Make, train and judge cross-encoders, and build engines of them."""
 
 
-for _command in (export, build, quantize):
+for _command in (export, build, quantize, corpus):
     model.add_command(_command)
 
 
