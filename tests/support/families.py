@@ -151,6 +151,15 @@ def expected_scores(batch: TokenBatch, family: str, activation: str = "gelu") ->
 
 
 def _forward(w: dict[str, Floats], family: str, ids: NDArray[np.int32], first: int, activation: str) -> float:
+    names, x = NAMES[family], hidden_states(w, family, ids, first, activation)
+    pooled = activate(names.head_activation, x[0] @ w[f"{names.head}.weight"].T + w[f"{names.head}.bias"])
+    return float((pooled @ w[f"{names.logits}.weight"].T + w[f"{names.logits}.bias"])[0])
+
+
+def hidden_states(
+    w: Mapping[str, Floats], family: str, ids: NDArray[np.int32], first: int, activation: str
+) -> Floats:
+    """What the last layer says of each token of a row, float64 [T, hidden]."""
     names, length = NAMES[family], len(ids)
     epsilon = 1e-12 if family == "distilbert" else 1e-5
 
@@ -183,8 +192,7 @@ def _forward(w: dict[str, Floats], family: str, ids: NDArray[np.int32], first: i
         x = norm(names.of("mixed_norm", layer), x + linear(names.of("mixed", layer), mixed))
         inner = activate(activation, linear(names.of("inner", layer), x))
         x = norm(names.of("outer_norm", layer), x + linear(names.of("outer", layer), inner))
-    pooled = activate(names.head_activation, linear(names.head, x[0]))
-    return float(linear(names.logits, pooled)[0])
+    return x
 
 
 def activate(kind: str, x: Floats) -> Floats:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xuankan.outlets import echo, json_text
+from xuankan_worker.cli.assemble import assemble
 from xuankan_worker.cli.build import build
 from xuankan_worker.cli.export import export
 from xuankan_worker.cli.progress import bar
@@ -39,7 +40,7 @@ def model() -> None:
     """Make, train and judge cross-encoders, and build engines of them."""
 
 
-for _command in (export, build, quantize):
+for _command in (assemble, export, build, quantize):
     model.add_command(_command)
 
 

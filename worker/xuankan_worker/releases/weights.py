@@ -20,10 +20,9 @@ from xuankan.errors import ReleaseError
 from xuankan_worker.releases.checkpoint import read_config
 from xuankan_worker.releases.families import FAMILIES
 from xuankan_worker.releases.transformer import Layer, Transformer
+from xuankan_worker.releases.vocabulary import word_order
 
 Arrays = dict[str, NDArray[Any]]
-_SAME = {"[CLS]": "<s>", "[SEP]": "</s>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
-"""What MPNet calls BERT's special tokens. Its `[UNK]` is BERT's."""
 
 
 def load_pretrained(
@@ -55,7 +54,7 @@ def load_pretrained(
     if layers is not None and layers != found:
         kept = [int(i * (found - 1) / (layers - 1) + 0.5) for i in range(layers)]
     config |= {"num_hidden_layers": len(kept)}
-    order = _word_order(directory, tokenizer, config)
+    order = word_order(directory, tokenizer, int(config["vocab_size"]))
     trained = int(config["vocab_size"]) - len(order)
     config["vocab_size"] = len(order)
     model = Transformer(config, extra_words, dropout)
@@ -130,22 +129,6 @@ def _set(tensor: Tensor, value: NDArray[np.float32]) -> None:
 def _set_linear(module: Any, take: Any, name: str) -> None:
     _set(module.weight, take(f"{name}.weight"))
     _set(module.bias, take(f"{name}.bias"))
-
-
-def _word_order(directory: Path, tokenizer: Tokenizer, config: Mapping[str, Any]) -> NDArray[np.int64]:
-    """For each token of the template, its row in the checkpoint's table."""
-    size, rows = tokenizer.get_vocab_size(), int(config["vocab_size"])
-    path = directory / "tokenizer.json"
-    own = Tokenizer.from_file(str(path)) if path.is_file() else tokenizer
-    vocabulary = own.get_vocab()
-    words = [tokenizer.id_to_token(i) or "" for i in range(size)]
-    if all(vocabulary.get(word) == i for i, word in enumerate(words)):
-        return np.arange(size)
-    order = [vocabulary.get(_SAME.get(w, w), vocabulary.get(w, -1)) for w in words]
-    missing = [word for word, row in zip(words, order, strict=True) if not 0 <= row < rows]
-    if missing:
-        raise ReleaseError(f"{directory}: its vocabulary lacks {missing[0]!r}, which the template's has")
-    return np.array(order)
 
 
 def arrays_of(model: Transformer) -> Arrays:
