@@ -21,6 +21,7 @@ from xuankan_worker.manifest import (
     Architecture,
     EncoderShape,
     Fusion,
+    JournalPrior,
     Manifest,
     Weights,
     file_sha256,
@@ -46,6 +47,7 @@ FUSION = Fusion(
     most_rows=12,
     journal_tokens=JOURNAL_TOKENS,
     fit={"constant": 1.0, "nearest": 2.0, "likeliest": 0.1},
+    prior=JournalPrior(newest_year=2015, newest=0.9, recent=-1.1, memory_years=4.0),
 )
 
 
@@ -211,11 +213,13 @@ class PlainRanker:
             trained = journal < TRAINED
             encoder = float(shares[journal]) if trained else 0.0
             parts = {"first_stage": first, "encoder": encoder, "mean": mean, "density": density}
+            prior = _prior(f.prior, journal) if trained else 0.0
             for w, scores in (
                 (f.base if trained else f.unseen_base, base),
                 (f.full if trained else f.unseen_full, full),
             ):
-                scores[journal] = w.constant + sum(getattr(w, name) * part for name, part in parts.items())
+                weighted = sum(getattr(w, name) * part for name, part in parts.items())
+                scores[journal] = w.constant + prior + weighted
         before = _normalized(base)
         rows: list[int] = []
         for journal in sorted(before, key=lambda j: -before[j]):
@@ -248,6 +252,18 @@ def _feed(row: list[int], first: int) -> dict[str, NDArray[np.int32]]:
         "lengths": np.array([len(row)], np.int32),
         "first_lengths": np.array([first], np.int32),
     }
+
+
+def _prior(prior: JournalPrior | None, journal: int) -> float:
+    """Of a journal that the encoder knows, against the mean of all that it knows."""
+    if prior is None:
+        return 0.0
+    added: list[float] = []
+    for one in catalogue().journals[:TRAINED]:
+        ages = [prior.newest_year - year for name, year, _, _ in papers() if name == one.id]
+        recent = sum(math.exp(-max(age, 0) / prior.memory_years) for age in ages)
+        added.append(prior.newest * math.log1p(ages.count(0)) + prior.recent * math.log1p(recent))
+    return added[journal] - sum(added) / len(added)
 
 
 def _normalized(scores: dict[int, float]) -> dict[int, float]:

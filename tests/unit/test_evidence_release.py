@@ -35,9 +35,13 @@ def test_the_manifest_is_read_as_it_was_written(release: Path) -> None:
 
 def test_what_decides_rankings_changes_the_fingerprint(release: Path) -> None:
     manifest = Manifest.load(release)
-    others = [replace(FUSION, most_rows=3), replace(FUSION, full=replace(FUSION.full, mean=0.5))]
+    others = [
+        replace(FUSION, most_rows=3),
+        replace(FUSION, full=replace(FUSION.full, mean=0.5)),
+        replace(FUSION, prior=None),
+    ]
     fingerprints = {replace(manifest, fusion=fusion).fingerprint for fusion in (FUSION, *others)}
-    assert len(fingerprints) == 3
+    assert len(fingerprints) == 4
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def first_step(lane: Lane = "interactive", length: int = 50, deliveries: int = 1
 def considered(rows: int) -> Considered:
     """So many candidates are still in play."""
     return Considered(
-        parts=np.zeros((20, 4), np.float32),
+        parts=np.zeros((20, 5), np.float32),
         base=np.zeros(20),
         rows=np.arange(rows),
         lengths=np.linspace(40, 300, rows).astype(np.int32),

@@ -58,8 +58,8 @@ class Considered:
     """What is known of a request's N candidates once the encoder has read its manuscript.
 
     Attributes:
-        parts: float32 [N, 4], of the fusion: first stage, encoder (NaN for journals that it was not trained
-            on), and mean and density of the nearest papers.
+        parts: float32 [N, 5], of the fusion: first stage, encoder (NaN for journals that it was not trained
+            on), mean and density of the nearest papers, and the journal's prior.
         base: float64 [N], log-probabilities of the candidates without cross-encoder rows.
         rows: intp [R], the candidates that are still in play and get a row, likeliest first.
         lengths: int32 [R], tokens of these rows.

@@ -143,6 +143,27 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalPrior:
+    """What the number of a journal's papers in the corpus adds to its score.
+
+    Every part of a ranking favours journals of many papers, so together they do it too much; and a journal
+    that grows will publish more than its past says. What is added is the weighted sum of two logarithms, less
+    its mean over the journals that the encoder was trained on; other journals get nothing.
+
+    Attributes:
+        newest_year: the last year of which the corpus has the papers.
+        newest: weight of log(1 + papers of that year).
+        recent: weight of log(1 + Σ e^(−age / memory_years)) over its papers, ages counted from that year.
+        memory_years: see `recent`.
+    """
+
+    newest_year: int
+    newest: float
+    recent: float
+    memory_years: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fusion:
     """How the parts of a release with encoder and corpus become one ranking; see `execution.fusion`.
 
@@ -158,6 +179,7 @@ class Fusion:
         fit: whether the catalogue covers a manuscript's field: the logistic function of `constant`, plus
             `nearest` times the mean cosine of the three nearest papers, plus `likeliest` times the
             log-probability of the first journal. None if the release has no opinion.
+        prior: of journals; None adds nothing.
     """
 
     base: Weights
@@ -171,6 +193,7 @@ class Fusion:
     most_rows: int
     journal_tokens: int
     fit: Mapping[str, float] | None = None
+    prior: JournalPrior | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +359,8 @@ def _fusion(content: Mapping[str, Any]) -> Fusion:
     weights: dict[str, Any] = {
         name: Weights(**content[name]) for name in ("base", "full", "unseen_base", "unseen_full")
     }
+    if content.get("prior") is not None:
+        weights["prior"] = JournalPrior(**content["prior"])
     return Fusion(**{**content, **weights})
 
 

@@ -14,10 +14,10 @@ from xuankan_worker.execution.evidence_rows import EvidenceRows
 from xuankan_worker.execution.fusion import in_play, log_softmax
 from xuankan_worker.execution.nearness import EVIDENCE, Kernel, Nearness, nearness
 from xuankan_worker.in_flight import Considered
-from xuankan_worker.manifest import Fusion, Weights
+from xuankan_worker.manifest import Fusion, JournalPrior, Weights
 
 _PARTS = ("first_stage", "encoder", "mean", "density")
-"""The columns of `Considered.parts`."""
+"""The weighted columns of `Considered.parts`; one that is added as it is follows."""
 
 
 class EncoderStep:
@@ -35,6 +35,7 @@ class EncoderStep:
         self._outside = corpus.journal < 0
         self._any_outside = bool(self._outside.any())
         self._journal, self._year = np.maximum(corpus.journal, 0), corpus.year
+        self._prior = journal_prior(corpus, fusion.prior)
 
     def consider(self, requests: Sequence[Request], encoded: Encoded) -> list[Considered]:
         """Find what is known of the candidates of B requests.
@@ -56,7 +57,8 @@ class EncoderStep:
         column: NDArray[np.int32] = self.corpus.logit_column[candidates]
         shares = np.take_along_axis(log_softmax(encoded.logits), np.maximum(column, 0), axis=1)
         encoder = np.where(column < 0, np.nan, shares)
-        parts = np.stack([first_stage, encoder, seen.mean, seen.density], axis=2)
+        prior = self._prior[candidates]
+        parts = np.stack([first_stage, encoder, seen.mean, seen.density, prior], axis=2)
         fused = _fused(parts, self.fusion.base, self.fusion.unseen_base)
         base = log_softmax(np.where(real, fused, -np.inf))
         rows, lengths = self._rows(requests, candidates, real, base, seen.evidence)
@@ -121,12 +123,26 @@ class EncoderStep:
         return nearness(cosines, papers, of, self._year, width, self._kernel)
 
 
+def journal_prior(corpus: Corpus, prior: JournalPrior | None) -> NDArray[np.float64]:
+    """What is added to the score of each journal of the catalogue, float64 [J]."""
+    size, trained = len(corpus.logit_column), corpus.logit_column >= 0
+    if prior is None or not trained.any():
+        return np.zeros(size)
+    inside = corpus.journal >= 0
+    journal, age = corpus.journal[inside], prior.newest_year - corpus.year[inside]
+    newest: NDArray[np.float64] = np.bincount(journal, age == 0, size)
+    recent: NDArray[np.float64] = np.bincount(journal, np.exp(-np.maximum(age, 0) / prior.memory_years), size)
+    added = prior.newest * np.log1p(newest) + prior.recent * np.log1p(recent)
+    return np.where(trained, added - added[trained].mean(), 0.0)
+
+
 def _fused(parts: NDArray[np.floating], seen: Weights, unseen: Weights) -> NDArray[np.float64]:
-    """Weighted sums, [...], of parts, [..., 4], in which NaN tells journals that the encoder lacks."""
+    """Weighted sums, [...], of parts, [..., 5], in which NaN tells journals that the encoder lacks."""
     values = parts.astype(np.float64)
     missing = np.isnan(values[..., 1])
     values[..., 1] = np.where(missing, 0.0, values[..., 1])
-    both = (values @ np.array([getattr(w, part) for part in _PARTS]) + w.constant for w in (seen, unseen))
+    weights = (np.array([*(getattr(w, part) for part in _PARTS), 1.0]) for w in (seen, unseen))
+    both = (values @ of + w.constant for of, w in zip(weights, (seen, unseen), strict=True))
     known, guessed = both
     return np.where(missing, guessed, known)
 

@@ -121,7 +121,7 @@ def _shown(considered: Considered | None, order: NDArray[np.intp], served: Serve
     evidence += [()] * (len(order) - len(first))
     parts = cast("list[list[float]]", considered.parts[order].tolist())
     return [
-        _Shown(encoder, mean, papers) for (_, encoder, mean, _), papers in zip(parts, evidence, strict=True)
+        _Shown(encoder, mean, papers) for (_, encoder, mean, *_), papers in zip(parts, evidence, strict=True)
     ]
 
 
