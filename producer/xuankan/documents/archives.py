@@ -15,6 +15,7 @@ MAX_PART_BYTES: Final = 64 * 2**20
 MAX_FILES: Final = 20_000
 MAX_PARAGRAPHS: Final = 50_000
 """Of a document of Word or OpenDocument that are looked at: a long book has 10,000."""
+_MAX_PROPERTIES_BYTES: Final = 2**20
 _DAMAGED: Final = (
     zipfile.BadZipFile,
     zlib.error,
@@ -125,3 +126,15 @@ def attribute(element: Any, name: str) -> str:
 
 def _folded(name: str) -> str:
     return name.replace("\\", "/").casefold().lstrip("/")
+
+
+def title_property(archive: Archive, part: str) -> str:
+    """The title in the part that has a document's properties; empty if it has none, or cannot be read."""
+    if (data := archive.read(part, _MAX_PROPERTIES_BYTES)) is None:
+        return ""
+    try:
+        root = parse_xml(part, data, recover=True)
+    except Unreadable:
+        return ""
+    titles = (element.text or "" for element in root.iter() if local(element) == "title")
+    return next((" ".join(title.split()) for title in titles), "")

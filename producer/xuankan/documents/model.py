@@ -103,5 +103,5 @@ def attempt(
     """
     try:
         return make()
-    except Exception as error:
+    except Exception as error:  # for the reason above: whatever it is
         return Problem.of(line, f"it could not be read ({type(error).__name__}: {error})", shown())

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
-from xuankan.documents.archives import MAX_PARAGRAPHS, Archive, attribute, local, parse_xml
+from xuankan.documents.archives import MAX_PARAGRAPHS, Archive, attribute, local, parse_xml, title_property
 from xuankan.documents.files import File
 from xuankan.documents.joining import first_long
 from xuankan.documents.model import Document
@@ -62,7 +62,7 @@ def read_odt(file: File) -> Document:
         for block in blocks[: found.start]
         if block.text
     ]
-    title = pick_title(head, _named(file.name, archive))
+    title = pick_title(head, title_property(archive, "meta.xml"))
     abstract, warnings = found.abstract, list[str]()
     if not abstract:
         abstract = first_long(block.text for block in blocks if not is_same(block.text, title))
@@ -144,15 +144,3 @@ def _text(element: Any, pieces: list[str], boxes: list[Any]) -> None:
         elif kind not in _DROPPED:
             _text(child, pieces, boxes)
         pieces.append(child.tail or "")
-
-
-def _named(name: str, archive: Archive) -> str:
-    data = archive.read("meta.xml", 2**20)
-    if data is None:
-        return ""
-    try:
-        root = parse_xml(name, data, recover=True)
-    except Unreadable:
-        return ""
-    titles = (element.text or "" for element in root.iter() if local(element) == "title")
-    return next((" ".join(title.split()) for title in titles), "")

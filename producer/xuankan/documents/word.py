@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from xuankan.documents.archives import MAX_PARAGRAPHS, Archive, attribute, local, parse_xml
+from xuankan.documents.archives import MAX_PARAGRAPHS, Archive, attribute, local, parse_xml, title_property
 from xuankan.documents.files import File
 from xuankan.documents.joining import first_long
 from xuankan.documents.model import Document
@@ -66,7 +66,7 @@ def read_docx(file: File) -> Document:
         raise Unreadable(file.name, "there is no text in it: paste the title and the abstract")
     found = find_sections(blocks)
     head = _head(paragraphs, blocks[: found.start])
-    title = pick_title(head, _named(file.name, archive))
+    title = pick_title(head, title_property(archive, "docProps/core.xml"))
     abstract, warnings = found.abstract, list[str]()
     if not abstract:
         lines = (" ".join(paragraph.lines) for paragraph in paragraphs)
@@ -199,15 +199,3 @@ def _head(paragraphs: Sequence[_Paragraph], blocks: Sequence[Block]) -> list[Tit
         for paragraph in paragraphs[: limit if limit else len(paragraphs)]
         if any(paragraph.lines)
     ]
-
-
-def _named(name: str, archive: Archive) -> str:
-    """The title in the properties."""
-    data = archive.read("docProps/core.xml", 2**20)
-    if data is None:
-        return ""
-    try:
-        root = parse_xml(name, data, recover=True)
-    except Unreadable:
-        return ""
-    return next((" ".join((child.text or "").split()) for child in root if local(child) == "title"), "")

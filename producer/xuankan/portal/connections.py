@@ -77,7 +77,7 @@ class Connections:
             return False
         if len(self._open) >= self.most:
             if not self._idle:
-                self._refuse("all %d are in use%s", self.most, "")
+                self._refuse("all %d are in use", self.most)
                 return False
             longest_idle = next(iter(self._idle))
             del self._idle[longest_idle]
@@ -109,7 +109,7 @@ class Connections:
     def fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Handle what the event loop reports; asyncio tells a thousand times a second of no descriptor."""
         if context.get("message") == "socket.accept() out of system resource":
-            self._refuse("no descriptor is free (%s)%s", context.get("exception"), "")
+            self._refuse("no descriptor is free (%s)", context.get("exception"))
         else:
             loop.default_exception_handler(context)
 

@@ -22,6 +22,7 @@ from xuankan.protocol.template import default_directory
 from xuankan_worker.manifest import ENCODER, MODEL, Architecture, Manifest
 from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.graph import TOKEN_DENSE, WORD_EMBEDDINGS
+from xuankan_worker.releases.onnx_file import read_onnx
 
 Floats = NDArray[np.float32]
 
@@ -38,7 +39,7 @@ def read_checkpoint(release: Path, out: Path) -> None:
     """
     manifest = Manifest.load(release)
     shape = manifest.cross_encoder
-    model = onnx.ModelProto.FromString((release / MODEL).read_bytes())
+    model = read_onnx(release / MODEL)
     weights = _Weights(model)
     out.mkdir(parents=True, exist_ok=True)
     save_file(_tensors(weights, shape), out / "model.safetensors")
@@ -61,10 +62,7 @@ def read_encoder(release: Path) -> tuple[Checkpoint, Floats]:
     manifest = Manifest.load(release)
     if manifest.encoder is None or ENCODER not in manifest.files:
         raise ReleaseError(f"release {manifest.name} in {release} has no {ENCODER}")
-    try:
-        model = onnx.ModelProto.FromString((release / ENCODER).read_bytes())
-    except Exception as error:  # protobuf's own kinds are subclasses of Exception only
-        raise ReleaseError(f"{release / ENCODER} is not an ONNX model: {error}") from error
+    model = read_onnx(release / ENCODER)
     weights, shape = _Weights(model), manifest.encoder.architecture
     tensors = _body(weights, shape, pooled=False)
     for head, source in (("classifier", "logits"), ("projection", "projected")):

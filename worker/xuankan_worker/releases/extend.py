@@ -23,6 +23,7 @@ from xuankan_worker.execution.corpus import Corpus
 from xuankan_worker.execution.evidence_rows import TITLE_TOKENS
 from xuankan_worker.manifest import CORPUS, ENCODER, GPU_ENCODER, Manifest, file_sha256, template_of
 from xuankan_worker.releases.embed import embed
+from xuankan_worker.releases.onnx_file import read_onnx
 from xuankan_worker.releases.rounding import rounded
 
 _EMBEDDINGS = ".embeddings"
@@ -83,7 +84,7 @@ def extend(
     files: dict[str, str] = {}
     for name, digest in manifest.files.items():
         if name in (ENCODER, GPU_ENCODER):
-            graph = onnx.ModelProto.FromString((release / name).read_bytes())
+            graph = read_onnx(release / name)
             with_papers(graph, vectors)
             if graph.ByteSize() > _GRAPH_BYTES:
                 raise ReleaseError(f"{name} would have {graph.ByteSize():,} bytes; an ONNX file holds 2 GiB")

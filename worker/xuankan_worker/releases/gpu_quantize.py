@@ -23,6 +23,7 @@ from xuankan.errors import InputError, ReleaseError
 from xuankan_worker.manifest import GPU_MODEL, GpuQuantization, Manifest, file_sha256, template_of
 from xuankan_worker.releases.calibrate import ObservedActivations, methods, score
 from xuankan_worker.releases.judge import Loss, Material, loss
+from xuankan_worker.releases.onnx_file import read_onnx
 from xuankan_worker.releases.qdq import QuantizedPrecision, Ranges, float_twin, quantized, sites
 from xuankan_worker.releases.quantize import MIN_PAIRS, Pair
 
@@ -128,7 +129,7 @@ def quantize_release(
             f"xuankan model export {release} --out ANOTHER_DIR"
         )
     manifest.verify(release)
-    model = onnx.ModelProto.FromString((release / GPU_MODEL).read_bytes())
+    model = read_onnx(release / GPU_MODEL)
     layers = tuple(site.name for site in sites(model))
     material = Material(papers, judging, template_of(manifest, release), Catalogue.default())
     pairs = material.calibration(samples, progress)

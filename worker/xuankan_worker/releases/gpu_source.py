@@ -16,6 +16,7 @@ from xuankan_worker.releases.checkpoint import Checkpoint
 from xuankan_worker.releases.dequantize import read_checkpoint, read_encoder
 from xuankan_worker.releases.encoder_graph import write_encoder_graph
 from xuankan_worker.releases.gpu_retrieval_graph import write_gpu_retrieval_graph
+from xuankan_worker.releases.onnx_file import read_onnx
 
 _MAKE: dict[Precision, str] = {
     "fp16": "xuankan model export {} --out DIR",
@@ -95,8 +96,4 @@ def _written(release: Path, manifest: Manifest, kind: PlanKind, scratch: Path) -
 
 
 def _opset(path: Path) -> int:
-    try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
-    except Exception as error:  # protobuf's own kinds are subclasses of Exception only
-        raise ReleaseError(f"{path} is not an ONNX model: {error}") from error
-    return next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    return next((entry.version for entry in read_onnx(path).opset_import if not entry.domain), 0)
